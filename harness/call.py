@@ -1,0 +1,298 @@
+"""How the functional form of a variant is called: arguments checked once, implementation chosen."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from itertools import product
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from harness.case import CaseError, ConvCase
+from harness.taps import pad
+from harness.variant import Arg, Function, Implementation, Kind, Need, Role, Shape, Variant
+
+OPTIONAL_ROLES = (Role.BIAS, Role.MASK, Role.NOISE)
+
+
+def call(
+    variant: Variant,
+    tensors: Sequence[Any],
+    *,
+    stride: int | Sequence[int] = 1,
+    padding: int | str | Sequence[int] = 0,
+    dilation: int | Sequence[int] = 1,
+    groups: int = 1,
+    implementation: str | None = None,
+    size: Sequence[int] | None = None,
+    kernel_size: Sequence[int] | None = None,
+    **options: Any,
+) -> Any:
+    """Check the arguments of a functional form against the variant, then compute.
+
+    Args:
+        variant: What to compute.
+        tensors: The tensor arguments in the variant's order, signal and weight first.
+        stride, padding, dilation, groups: As `torch.nn.functional.conv2d` takes them.
+        implementation: Pins one by name; by default the fastest for the case.
+        size, kernel_size: Where signal and weight are sequences: the spatial size of the output's
+            grid and the kernel's.
+        options: The variant's keyword options.
+
+    Raises:
+        CaseError: a geometry that cannot be, or a tensor of another shape than it asks for.
+    """
+    kernel_size = tuple(tensors[1].shape[2:] if kernel_size is None else kernel_size)
+    rank = len(kernel_size)
+    stride, dilation = per_axis("stride", stride, rank), per_axis("dilation", dilation, rank)
+    if variant.domain.same_size:
+        padding = tuple(d * (k - 1) // 2 for d, k in zip(dilation, kernel_size, strict=True))
+    elif isinstance(padding, str):
+        sides = named_padding(padding, kernel_size, stride, dilation)
+        if any(before != behind for before, behind in sides):
+            tensors = _pad_signal(variant, tensors, sides, options.pop("padding_mode", "zeros"))
+            sides = ((0, 0),) * rank
+        padding = tuple(before for before, _ in sides)
+    else:
+        padding = per_axis("padding", padding, rank)
+    size = None if size is None else tuple(size)
+    function, keywords = _plan(
+        variant, implementation, tuple(map(_shape_of, tensors)), _device_of(tensors), size,
+        kernel_size, stride, padding, dilation, groups, tuple(sorted(options.items())),
+    )  # fmt: skip
+    for arg, value in zip(variant.args, tensors, strict=True):
+        if arg.role is Role.MASK and isinstance(value, Tensor):
+            _check_mask(arg.name, value)
+    return function(*tensors, **keywords)
+
+
+def fastest(variant: Variant, case: ConvCase, device: str = "cpu") -> Implementation:
+    """Return the preferred implementation for `case` on `device`: optimized before reference."""
+    for candidate in sorted(variant.implementations, key=lambda i: i.kind is Kind.REFERENCE):
+        elsewhere = Need.CUDA in candidate.needs and device != "cuda"
+        if elsewhere or Need.COMPILER in candidate.needs:
+            continue  # compiling behind a caller's back would stall the first call for seconds
+        if declines(candidate, variant, case) is None:
+            return candidate
+    raise CaseError(f"no implementation of {variant.name} computes {case}")
+
+
+def declines(implementation: Implementation, variant: Variant, case: ConvCase) -> str | None:
+    """Return why `implementation` does not compute `case`, or None."""
+    if reason := implementation.missing() or implementation.unsupported(case):
+        return reason
+    accepted = _keywords_of(implementation.load())
+    lacking = variant.call_keywords(case).keys() - accepted
+    return f"takes no argument {min(lacking)!r}" if lacking and "**" not in accepted else None
+
+
+def compiled(load: Callable[[], Function], **options: Any) -> Implementation:
+    """Return the `torch.compile` form of what `load` returns, compiled at its first call."""
+    return Implementation(
+        name="compiled",
+        load=lambda: _compile(load(), tuple(sorted(options.items()))),
+        needs=frozenset({Need.COMPILER}),
+    )
+
+
+@lru_cache(maxsize=256)
+def _compile(function: Function, options: tuple[tuple[str, Any], ...]) -> Function:
+    form = torch.compile(function, fullgraph=True, **dict(options))
+    form.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
+    return form
+
+
+def from_layer(
+    name: str, classes: Mapping[int, type[nn.Module]], *, takes: Sequence[str] = (), **fixed: Any
+) -> Implementation:
+    """Adapt an `nn.Module` class with the constructor of `torch.nn.ConvNd` to the functional form.
+
+    Args:
+        name: Name of the implementation.
+        classes: The class for every spatial rank that it has, e.g. `{2: PartialConv2d}`.
+        takes: Options that its constructor takes, e.g. `("padding_mode",)`.
+        fixed: Further constructor arguments.
+    """
+
+    def apply(
+        x: Tensor, weight: Tensor, bias: Tensor | None = None, *extra: Any, **keywords: Any
+    ) -> Any:
+        groups = keywords["groups"]
+        layer = classes[x.dim() - 2](
+            weight.shape[1] * groups, weight.shape[0], tuple(weight.shape[2:]),
+            bias=bias is not None, device=x.device, dtype=x.dtype, **keywords, **fixed,
+        )  # fmt: skip
+        parameters = {"weight": weight} if bias is None else {"weight": weight, "bias": bias}
+        return torch.func.functional_call(layer, parameters, (x, *extra))
+
+    def unsupported(case: ConvCase) -> str | None:
+        if case.spatial_dims not in classes:
+            return f"has no class for {case.spatial_dims} spatial dimensions"
+        lacking = [
+            option for option, _ in case.options if option == "padding_mode" and option not in takes
+        ]
+        return f"takes no argument {lacking[0]!r}" if lacking else None
+
+    return Implementation(name=name, load=lambda: apply, unsupported=unsupported)
+
+
+# -- checking ----------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=4096)
+def _plan(
+    variant: Variant, implementation: str | None, shapes: tuple[Any, ...], device: str,
+    size: Shape | None, kernel_size: Shape, stride: Shape, padding: Shape, dilation: Shape,
+    groups: int, options: tuple[tuple[str, Any], ...],
+) -> tuple[Function, dict[str, Any]]:  # fmt: skip
+    """Everything about a call that shapes, device and options decide; cached by all of them."""
+    case = _case_of(variant, shapes, size, kernel_size, stride, padding, dilation, groups, options)
+    if implementation is None:
+        chosen = fastest(variant, case, device)
+    else:
+        chosen = _named(variant, implementation)
+        if reason := declines(chosen, variant, case):
+            raise CaseError(
+                f"implementation={implementation!r} does not compute this case: {reason}"
+            )
+    return chosen.load(), variant.call_keywords(case)
+
+
+def _case_of(
+    variant: Variant, shapes: tuple[Any, ...], size: Shape | None, kernel_size: Shape,
+    stride: Shape, padding: Shape, dilation: Shape, groups: int,
+    options: tuple[tuple[str, Any], ...],
+) -> ConvCase:  # fmt: skip
+    for name, value in options:
+        if name not in variant.keywords:
+            known = ", ".join(("stride", "padding", "dilation", "groups", *variant.keywords))
+            raise CaseError(
+                f"{name}={value!r}: {variant.name} takes no argument {name!r}; it takes {known}"
+            )
+    signal, weight = shapes[0], shapes[1]
+    several = variant.domain.sources
+    batch, c_in = _batch_and_channels(signal, several, len(kernel_size))
+    filters = weight if isinstance(weight[0], int) else next(w for w in weight if w is not None)
+    words = {n: str(v) for n, v in options if str(v) != variant.options[n][0]}
+    case = ConvCase(
+        n=batch, c_in=sum(c_in), c_out=filters[0], in_size=signal[2:] if size is None else size,
+        kernel_size=kernel_size, stride=stride, padding=padding, dilation=dilation, groups=groups,
+        bias=any(a.role is Role.BIAS and s for a, s in zip(variant.args, shapes, strict=True)),
+        options=tuple(sorted(words.items())), sources=c_in if several else (),
+    )  # fmt: skip
+    for arg, shape in zip(variant.args, shapes, strict=True):
+        case = _match_shape(variant, arg, shape, case)
+    variant.check_case(case)
+    return case
+
+
+def _batch_and_channels(signal: Any, several: bool, rank: int) -> tuple[int, Shape]:
+    if several:
+        present = [shape for shape in signal if shape is not None]
+        if not present:
+            raise CaseError("every source is absent: at least one must be given")
+        return present[0][0], tuple(0 if shape is None else shape[1] for shape in signal)
+    if len(signal) != rank + 2:
+        raise CaseError(
+            f"x.shape={signal} needs {rank + 2} axes: batch, channels and {rank} spatial"
+        )
+    return signal[0], (signal[1],)
+
+
+def _match_shape(variant: Variant, arg: Arg, shape: Any, case: ConvCase) -> ConvCase:
+    """Return `case` with the shape-changing options set that give `shape`; raise if none does."""
+    if shape is None and arg.role in OPTIONAL_ROLES:
+        return case
+    allowed: dict[Any, ConvCase] = {}
+    for values in product(*(variant.options[name] for name in arg.choices)):
+        chosen = dict(zip(arg.choices, values, strict=True))
+        defaults = {name: variant.options[name][0] for name in chosen}
+        changed = {name: None if v == defaults[name] else v for name, v in chosen.items()}
+        candidate = case.with_options(**changed)
+        allowed.setdefault(arg.shape(candidate), candidate)
+    if shape in allowed:
+        return allowed[shape]
+    expected = " or ".join(str(s) for s in allowed if s is not None) or "absent"
+    raise CaseError(f"{arg.name}.shape={shape} must be {expected}")
+
+
+def _check_mask(name: str, mask: Tensor) -> None:
+    if mask.is_meta or mask.dtype == torch.bool or torch.compiler.is_compiling():
+        return
+    if mask.numel() and not bool(((mask >= 0) & (mask <= 1)).all()):
+        raise CaseError(f"{name} must hold values in [0, 1]")
+
+
+def per_axis(name: str, value: int | Sequence[int], rank: int) -> Shape:
+    """Return `value` with one entry per spatial axis.
+
+    Raises:
+        CaseError: it has another number of entries.
+    """
+    entries = (value,) if isinstance(value, int) else tuple(value)
+    if len(entries) == 1:
+        entries *= rank
+    if len(entries) != rank:
+        raise CaseError(f"{name}={value} needs {rank} entries, one per spatial axis")
+    return entries
+
+
+def named_padding(
+    padding: str, kernel_size: Sequence[int], stride: Sequence[int], dilation: Sequence[int]
+) -> tuple[tuple[int, int], ...]:
+    """Return `(before, behind)` per axis for `'valid'` and `'same'`; one more behind if odd.
+
+    Raises:
+        CaseError: another word, or 'same' with a stride.
+    """
+    if padding not in ("valid", "same"):
+        raise CaseError(f"padding={padding!r} must be a number per axis, 'valid' or 'same'")
+    if padding == "valid":
+        return ((0, 0),) * len(kernel_size)
+    if any(s != 1 for s in stride):
+        raise CaseError(f"padding='same' needs stride 1, not stride={tuple(stride)}")
+    totals = [d * (k - 1) for d, k in zip(dilation, kernel_size, strict=True)]
+    return tuple((total // 2, total - total // 2) for total in totals)
+
+
+def _pad_signal(
+    variant: Variant, tensors: Sequence[Any], sides: tuple[tuple[int, int], ...], mode: str
+) -> tuple[Any, ...]:
+    """Pad the signal, and the masks that cover it, where the two sides differ."""
+    padded = []
+    for arg, value in zip(variant.args, tensors, strict=True):
+        touched = arg.role is Role.SIGNAL or arg.covers == variant.args[0].name
+        padded.append(pad(value, sides, mode) if touched and value is not None else value)
+    return tuple(padded)
+
+
+def _named(variant: Variant, name: str) -> Implementation:
+    for implementation in variant.implementations:
+        if implementation.name == name:
+            return implementation
+    names = ", ".join(i.name for i in variant.implementations)
+    raise CaseError(f"implementation={name!r} must be one of {names}")
+
+
+@lru_cache(maxsize=1024)
+def _keywords_of(function: Function) -> frozenset[str]:
+    parameters = inspect.signature(function).parameters.values()
+    return frozenset("**" if p.kind is p.VAR_KEYWORD else p.name for p in parameters)
+
+
+def _shape_of(value: Any) -> Any:
+    if value is None:
+        return None
+    return tuple(value.shape) if isinstance(value, Tensor) else tuple(map(_shape_of, value))
+
+
+def _device_of(tensors: Sequence[Any]) -> str:
+    for value in tensors:
+        if isinstance(value, Tensor):
+            return value.device.type
+        if value is not None:
+            return _device_of(value)
+    return "cpu"

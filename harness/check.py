@@ -1,0 +1,305 @@
+"""Run one law on one trial: the only place where values are compared."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harness.case import ConvCase
+from harness.tensors import another, each, leaves, make_tensors, torch_dtype
+from harness.tolerance import Bound, error_bound
+from harness.variant import Implementation, Role, Value, Variant
+
+Outputs = dict[str, Tensor]
+DIFFERENTIABLE = (Role.SIGNAL, Role.WEIGHT, Role.BIAS, Role.NOISE)
+
+
+class Refuted(Exception):  # noqa: N818 - the word for a law's verdict, not an error of ours
+    """A law does not hold: what was compared, and both sides where they are tensors."""
+
+    def __init__(
+        self, message: str, *, expected: Tensor | None = None, got: Tensor | None = None,
+        bound: Tensor | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(message)
+        self.message, self.expected, self.got, self.bound = message, expected, got, bound
+
+
+@dataclass(slots=True)
+class Closeness:
+    """What the comparisons of one trial came to: the largest error over its bound, and trust."""
+
+    error_over_bound: float = 0.0
+    compared: int = 0
+    vacuous: int = 0
+    tier: str = "T0"
+
+
+class Trial:
+    """What a law sees: the callable, the variant, the case and its tensors.
+
+    `trial(x=value)` calls the implementation with one argument replaced; `truth` and `bound` are
+    the oracle's float64 outputs and the error that the tolerance tiers allow.
+    """
+
+    def __init__(
+        self, variant: Variant, implementation: Implementation, case: ConvCase, device: str = "cpu",
+        variants: Mapping[str, Variant] | None = None,
+    ) -> None:  # fmt: skip
+        self.variant, self.implementation, self.case, self.device = (
+            variant,
+            implementation,
+            case,
+            device,
+        )
+        self.function = implementation.load()
+        self.keywords = variant.call_keywords(case)
+        self.tensors = make_tensors(variant, case, device)
+        self.variants = variants or {}
+        self.closeness = Closeness()
+
+    # -- calling -------------------------------------------------------------------------------
+
+    def __call__(self, **replaced: Value) -> Outputs:
+        """Return the implementation's outputs by field name."""
+        arguments = {**self.tensors, **replaced}
+        return as_outputs(self.function(*arguments.values(), **self.keywords))
+
+    def truth(self, **replaced: Value) -> Outputs:
+        """Return the oracle's outputs in float64, on the CPU."""
+        if not replaced:
+            return _known(self.variant, self.case).truth
+        return _oracle(self.variant, self.keywords, {**self.tensors, **replaced})
+
+    def bound(self, **replaced: Value) -> dict[str, Bound]:
+        """Return the allowed error of every output."""
+        if not replaced:
+            return _known(self.variant, self.case).bound
+        return _bounds(self.variant, self.case, self.keywords, {**self.tensors, **replaced})
+
+    def other(self, name: str) -> Callable[..., Any]:
+        """Return the oracle of another variant, for laws that relate two."""
+        return self.variants[name].oracle
+
+    def wide(self, name: str) -> Any:
+        """Return argument `name` in float64 on the CPU, for another variant's oracle."""
+        return each(self.tensors[name], _wide)
+
+    # -- tensors -------------------------------------------------------------------------------
+
+    def names(self, *roles: Role) -> list[str]:
+        """Return the names of the arguments with one of `roles` that this case has."""
+        found = [arg.name for arg in self.variant.args if arg.role in roles]
+        return [name for name in found if self.tensors[name] is not None]
+
+    def another(self, name: str, salt: str = "another") -> Value:
+        """Return a second value for argument `name`."""
+        role = next(arg.role for arg in self.variant.args if arg.name == name)
+        counter = iter(range(99))
+        return each(
+            self.tensors[name],
+            lambda t: another(t, self.case, role, f"{salt}/{name}/{next(counter)}"),
+        )
+
+    def combined(
+        self, name: str, other: Value, function: Callable[[Tensor, Tensor], Tensor]
+    ) -> Value:
+        """Return `function(own, other)` for every tensor of argument `name`."""
+        own = self.tensors[name]
+        if isinstance(own, tuple):
+            assert isinstance(other, tuple)
+            pairs = zip(own, other, strict=True)
+            return tuple(None if a is None or b is None else function(a, b) for a, b in pairs)
+        return None if own is None or not isinstance(other, Tensor) else function(own, other)
+
+    # -- gradients -----------------------------------------------------------------------------
+
+    def gradients(self, **replaced: Value) -> Outputs:
+        """Return the gradient of `sum(output * dy)` for every differentiable tensor, by name."""
+        arguments = {**self.tensors, **replaced}
+        return _gradients(self.variant, self.case, self.function, self.keywords, arguments)
+
+    def true_gradients(self, **replaced: Value) -> Outputs:
+        """Return the oracle's gradients in float64."""
+        if not replaced:
+            return _known(self.variant, self.case).gradients
+        arguments = {k: each(v, _wide) for k, v in {**self.tensors, **replaced}.items()}
+        return _gradients(self.variant, self.case, self.variant.oracle, self.keywords, arguments)
+
+    def gradient_bound(self) -> dict[str, Bound]:
+        """Return the allowed error of every gradient."""
+        return _known(self.variant, self.case).gradient_bound
+
+    # -- comparing -----------------------------------------------------------------------------
+
+    def agree(
+        self,
+        got: Outputs,
+        expected: Outputs,
+        bound: Mapping[str, Bound] | None = None,
+        what: str = "",
+    ) -> None:
+        """Raise Refuted unless every field of `got` is within its bound of `expected`.
+
+        Shape comes before values, non-finite entries are compared as sets, and signed zeros are
+        equal. Without `bound` the two must be equal.
+        """
+        if got.keys() != expected.keys():
+            raise Refuted(f"{what}: fields {sorted(got)} where {sorted(expected)} are expected")
+        for name, right in expected.items():
+            label = f"{what}: {name}" if what else name
+            self._compare(label, got[name], right, bound[name] if bound else None)
+
+    def _compare(self, label: str, got: Tensor, expected: Tensor, bound: Bound | None) -> None:
+        if got.shape != expected.shape:
+            raise Refuted(
+                f"{label}.shape={tuple(got.shape)} where {tuple(expected.shape)} is expected"
+            )
+        left, right = _wide(got), _wide(expected)
+        allowed = bound.error if bound else torch.zeros_like(right)
+        difference = (left - right).abs()
+        same = (left == right) | (left.isnan() & right.isnan())
+        wrong = ~(same | (difference <= allowed))
+        if bool(wrong.any()):
+            raise Refuted(f"{label} differs", expected=right, got=left, bound=allowed)
+        self._note(right, difference, allowed, bound.tier if bound else "T0")
+
+    def _note(self, right: Tensor, difference: Tensor, allowed: Tensor, tier: str) -> None:
+        note = self.closeness
+        note.compared += 1
+        note.tier = max(note.tier, tier)
+        if not right.numel():
+            return
+        zeros = float((right == 0).double().mean()) > 0.7
+        loose = tier != "T0" and float((allowed >= right.abs()).double().mean()) > 0.5
+        note.vacuous += zeros or loose
+        if tier != "T0":
+            ratio = (difference / allowed.clamp(min=2.0**-1000)).nan_to_num(0.0)
+            note.error_over_bound = max(note.error_over_bound, float(ratio.max()))
+
+    def require(self, condition: bool, message: str) -> None:
+        """Raise Refuted with `message` unless `condition`."""
+        if not condition:
+            raise Refuted(message)
+
+
+def as_outputs(result: Any) -> Outputs:
+    """Return the outputs of a functional form by field name; absent ones (None) are left out."""
+    if isinstance(result, Tensor):
+        return {"output": result}
+    if isinstance(result, tuple) and hasattr(result, "_asdict"):
+        return {name: value for name, value in result._asdict().items() if value is not None}
+    raise Refuted(f"returned {type(result).__name__}, expected a tensor or a NamedTuple of tensors")
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What the oracle says of a case: computed once, shared by laws and implementations."""
+
+    truth: Outputs
+    bound: dict[str, Bound]
+    gradients: Outputs
+    gradient_bound: dict[str, Bound]
+
+
+_cache: dict[tuple[int, str], _Known] = {}
+
+
+def _known(variant: Variant, case: ConvCase) -> _Known:
+    key = (id(variant.oracle), str(case))
+    if key not in _cache:
+        if len(_cache) >= 4096:
+            _cache.clear()
+        _cache[key] = _ask_oracle(variant, case)
+    return _cache[key]
+
+
+def _ask_oracle(variant: Variant, case: ConvCase) -> _Known:
+    keywords = variant.call_keywords(case)
+    tensors = {name: each(value, _wide) for name, value in make_tensors(variant, case).items()}
+    outputs = _with_gradients(variant, case, variant.oracle, keywords, tensors)
+    magnitudes = _with_gradients(
+        variant,
+        case,
+        variant.magnitude or variant.oracle,
+        keywords,
+        _absolute(variant, tensors),
+        absolute=True,
+    )
+    (truth, gradients), (sizes, gradient_sizes) = outputs, magnitudes
+    bound = functools.partial(error_bound, variant, case, tensors)
+    roles = {arg.name: arg.role for arg in variant.args}
+    return _Known(
+        truth=truth,
+        bound={name: bound(value, sizes[name]) for name, value in truth.items()},
+        gradients=gradients,
+        gradient_bound={
+            name: bound(value, gradient_sizes[name], roles[name.split("[")[0]])
+            for name, value in gradients.items()
+        },
+    )
+
+
+def _wide(tensor: Tensor) -> Tensor:
+    return tensor.detach().to(device="cpu", dtype=torch.float64)
+
+
+def _absolute(variant: Variant, tensors: Mapping[str, Value]) -> dict[str, Value]:
+    masks = {arg.name for arg in variant.args if arg.role is Role.MASK}
+    return {k: v if k in masks else each(v, torch.abs) for k, v in tensors.items()}
+
+
+def _oracle(variant: Variant, keywords: Mapping[str, Any], tensors: Mapping[str, Value]) -> Outputs:
+    return as_outputs(variant.oracle(*(each(v, _wide) for v in tensors.values()), **keywords))
+
+
+def _bounds(
+    variant: Variant, case: ConvCase, keywords: Mapping[str, Any], tensors: Mapping[str, Value]
+) -> dict[str, Bound]:
+    wide = {name: each(value, _wide) for name, value in tensors.items()}
+    truth = as_outputs(variant.oracle(*wide.values(), **keywords))
+    size = as_outputs(
+        (variant.magnitude or variant.oracle)(*_absolute(variant, wide).values(), **keywords)
+    )
+    return {name: error_bound(variant, case, wide, truth[name], size[name]) for name in truth}
+
+
+def _gradients(
+    variant: Variant, case: ConvCase, function: Callable[..., Any], keywords: Mapping[str, Any],
+    tensors: Mapping[str, Value],
+) -> Outputs:  # fmt: skip
+    return _with_gradients(variant, case, function, keywords, tensors)[1]
+
+
+def _with_gradients(
+    variant: Variant, case: ConvCase, function: Callable[..., Any], keywords: Mapping[str, Any],
+    tensors: Mapping[str, Value], absolute: bool = False,
+) -> tuple[Outputs, Outputs]:  # fmt: skip
+    """Return detached outputs, and the gradients of `sum(output * dy)` by the inputs' names."""
+    roles = {arg.name: arg.role for arg in variant.args}
+    fresh = {
+        name: each(value, lambda t: t.detach().requires_grad_())
+        if roles[name] in DIFFERENTIABLE else value
+        for name, value in tensors.items()
+    }  # fmt: skip
+    outputs = as_outputs(function(*fresh.values(), **keywords))
+    inputs = leaves({name: value for name, value in fresh.items() if roles[name] in DIFFERENTIABLE})
+    output = outputs["output"]
+    dy = another(output.detach(), case, Role.WEIGHT, "dy")
+    dy = dy.abs() if absolute else dy
+    found = torch.autograd.grad(output, list(inputs.values()), dy, allow_unused=True)
+    gradients = {
+        name: torch.zeros_like(tensor) if gradient is None else gradient
+        for (name, tensor), gradient in zip(inputs.items(), found, strict=True)
+    }
+    return {name: value.detach() for name, value in outputs.items()}, gradients
+
+
+def expected_dtype(case: ConvCase) -> torch.dtype:
+    """Return the dtype that every output of `case` must have."""
+    return torch_dtype(case.dtype)

@@ -1,0 +1,438 @@
+"""How much faster: ratios of time, intervals over processes, verdicts; derived, never stored.
+
+Two samples pair when they come from the same block of the same process, so what disturbs a whole
+block divides out. The unit of evidence is the process: the per-process medians of the per-block
+log ratios carry the interval, because samples of one process are far from independent.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from scipy import stats
+
+from harness.results import Measurement, Status
+
+CONFIDENCE = 0.95
+MARGIN = 0.03
+
+# What decides a cell that ended differently in different processes, first match first: a failure
+# anywhere outweighs numbers, numbers outweigh a process that was merely left out.
+_DECIDING = (
+    Status.REFUTED,
+    Status.CRASHED,
+    Status.TIMED_OUT,
+    Status.MEASURED,
+    Status.UNSUPPORTED,
+    Status.NOT_SELECTED,
+)
+
+
+class Speed(StrEnum):
+    """What can be said about a ratio of times."""
+
+    FASTER = "FASTER"
+    SLOWER = "SLOWER"
+    SAME = "SAME"
+    UNRESOLVED = "UNRESOLVED"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """One implementation against its baseline in one cell; `ratio` below 1 is faster.
+
+    `process_ratios[i]` is what process `process[i]` found, `samples` the number of paired blocks,
+    `p_value` the two-sided t-test of ratio 1, `p_adjusted` the same after Benjamini-Hochberg over
+    all rows compared at once. Whatever could not be had is `None`, never 1.
+    """
+
+    variant: str
+    implementation: str
+    case: str
+    case_name: str
+    direction: str
+    dtype: str
+    device: str
+    threads: int
+    flags: str
+    baseline: str
+    placebo: bool
+    status: Status
+    ratio: float | None
+    ratio_low: float | None
+    ratio_high: float | None
+    p_value: float | None
+    p_adjusted: float | None
+    verdict: Speed
+    why: str
+    median_ns: float | None
+    baseline_median_ns: float | None
+    processes: int
+    samples: int
+    process: tuple[int, ...]
+    process_ratios: tuple[float, ...]
+    peak_bytes: int | None
+    baseline_peak_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GeometricMean:
+    """The ratios of one implementation over its cells, as one ratio with an interval.
+
+    `counted` of `cells` cells have a ratio; a cell that failed or is unsupported stays in `cells`
+    and out of the mean. `memory_ratio` is the geometric mean of the ratios of peak bytes over
+    `memory_cells` cells.
+    """
+
+    variant: str
+    implementation: str
+    direction: str
+    device: str
+    threads: int
+    baseline: str
+    cells: int
+    counted: int
+    faster: int
+    slower: int
+    same: int
+    processes: int
+    process_ratios: tuple[float, ...]
+    ratio: float | None
+    ratio_low: float | None
+    ratio_high: float | None
+    p_adjusted: float | None
+    verdict: Speed
+    why: str
+    memory_ratio: float | None
+    memory_cells: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlaceboSummary:
+    """How far the baseline differs from itself, and the smallest effect the run can tell.
+
+    `alarms` counts placebo rows judged FASTER or SLOWER. `detectable_*` are half-widths of the
+    intervals of the ratios, as fractions: 0.01 means that a difference of 1 % shows.
+    """
+
+    rows: int
+    alarms: int
+    worst: Comparison | None
+    detectable_median: float | None
+    detectable_worst: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Estimate:
+    """A mean log ratio with its interval and tests; `half` is None for less than two processes."""
+
+    mean: float | None
+    half: float | None = None
+    p_value: float | None = None
+    p_same: float = 1.0
+
+    def at(self, side: int) -> float | None:
+        """Return the lower (-1) or upper (1) end of the interval as a ratio."""
+        if self.mean is None or self.half is None:
+            return None
+        return math.exp(self.mean + side * self.half)
+
+    @property
+    def ratio(self) -> float | None:
+        return None if self.mean is None else math.exp(self.mean)
+
+
+def deciding_row(rows: Sequence[Measurement]) -> Measurement:
+    """Return the row whose status and reason stand for a cell measured by several processes."""
+    return min(rows, key=lambda row: _DECIDING.index(row.status))
+
+
+def median_ns(rows: Iterable[Measurement]) -> float | None:
+    """Return the median over processes of the median sample, None without samples."""
+    medians = [statistics.median(row.samples_ns) for row in rows if row.samples_ns]
+    return statistics.median(medians) if medians else None
+
+
+def peak_bytes(rows: Iterable[Measurement]) -> int | None:
+    """Return the largest peak over processes, None where none was measured."""
+    return max((row.peak_bytes for row in rows if row.peak_bytes is not None), default=None)
+
+
+def compare(
+    measurements: Iterable[Measurement],
+    baseline: Mapping[str, str] | None = None,
+    *,
+    margin: float = MARGIN,
+) -> tuple[Comparison, ...]:
+    """Compare every implementation with the baseline of its variant, cell by cell.
+
+    Args:
+        measurements: rows of one run; a later row of the same cell and process replaces an earlier.
+        baseline: implementation to divide by, per variant; a variant that is not named takes the
+            implementation its placebo repeats, else the first one measured.
+        margin: ratios from 1 / (1 + margin) to 1 + margin count as SAME.
+
+    Returns:
+        One row per cell and implementation other than the baseline, in the order of appearance,
+        also where there is no ratio: `why` then says what is missing.
+    """
+    cells: dict[tuple[str, ...], dict[tuple[str, bool], dict[int, Measurement]]] = {}
+    chosen: dict[str, str] = {}
+    for row in measurements:
+        key = (row.variant, row.case, row.case_name, row.direction, row.dtype, row.device)
+        cell = cells.setdefault((*key, str(row.threads), row.flags), {})
+        cell.setdefault((row.implementation, row.placebo), {})[row.process] = row
+        if row.placebo or row.variant not in chosen:
+            chosen[row.variant] = row.implementation
+    chosen |= baseline or {}
+
+    drafts = []
+    for (variant, *_), cell in cells.items():
+        base = cell.get((chosen[variant], False), {})
+        for (name, placebo), rows in cell.items():
+            if placebo or name != chosen[variant]:
+                logs = _paired_logs(rows, base)
+                estimate = _estimate([statistics.median(v) for v in logs.values()], margin)
+                drafts.append((list(rows.values()), list(base.values()), logs, estimate))
+    # The placebo is known to be null: it neither pads nor thins the family of real questions.
+    adjusted: dict[int, float] = {}
+    for placebo in (False, True):
+        family = {i: d[3].p_value for i, d in enumerate(drafts) if d[0][0].placebo is placebo}
+        adjusted |= _adjust(family)
+    return tuple(
+        _comparison(*draft, chosen[draft[0][0].variant], adjusted.get(i), len(adjusted), margin)
+        for i, draft in enumerate(drafts)
+    )
+
+
+def summarize(
+    comparisons: Iterable[Comparison], *, margin: float = MARGIN
+) -> tuple[GeometricMean, ...]:
+    """Average ratios geometrically per variant, implementation, direction, device and threads.
+
+    Each process gives the mean over cells of its log ratios; the interval is over processes that
+    measured every counted cell. NOT_SELECTED cells were not asked for and are not in `cells`.
+    """
+    groups: dict[tuple[str | int, ...], list[Comparison]] = {}
+    for row in comparisons:
+        if not row.placebo and row.status is not Status.NOT_SELECTED:
+            key = (row.variant, row.implementation, row.direction, row.device, row.threads)
+            groups.setdefault(key, []).append(row)
+    drafts = []
+    for rows in groups.values():
+        counted = [r for r in rows if r.ratio is not None and r.status is Status.MEASURED]
+        found = [dict(zip(r.process, r.process_ratios, strict=True)) for r in counted]
+        common = sorted(set.intersection(*(set(f) for f in found))) if found else []
+        means = [statistics.fmean(math.log(f[p]) for f in found) for p in common]
+        if not means and found:  # no process saw all cells: a mean, but no interval
+            means = [statistics.fmean(math.log(r.ratio) for r in counted if r.ratio)]
+        drafts.append((rows, counted, means, _estimate(means, margin)))
+    adjusted = _adjust({i: draft[3].p_value for i, draft in enumerate(drafts)})
+    return tuple(
+        _geometric_mean(*draft, adjusted.get(i), len(adjusted), margin)
+        for i, draft in enumerate(drafts)
+    )
+
+
+def summarize_placebo(comparisons: Iterable[Comparison]) -> PlaceboSummary:
+    """Find the placebo row farthest from 1, and how wide the intervals of the run are."""
+    rows = list(comparisons)
+    placebos = [(abs(math.log(r.ratio)), r) for r in rows if r.placebo and r.ratio is not None]
+    worst = max(placebos, key=lambda pair: pair[0])[1] if placebos else None
+    halves = [
+        math.sqrt(row.ratio_high / row.ratio_low) - 1
+        for row in rows
+        if row.ratio_low is not None and row.ratio_high is not None
+    ]
+    alarms = (Speed.FASTER, Speed.SLOWER)
+    return PlaceboSummary(
+        rows=len(placebos),
+        alarms=sum(row.verdict in alarms for _, row in placebos),
+        worst=worst,
+        detectable_median=statistics.median(halves) if halves else None,
+        detectable_worst=max(halves, default=None),
+    )
+
+
+def _paired_logs(
+    rows: Mapping[int, Measurement], base: Mapping[int, Measurement]
+) -> dict[int, list[float]]:
+    """Return the log ratios of paired blocks per process, leaving out processes without a pair."""
+    logs = {}
+    for process in sorted(rows.keys() & base.keys()):
+        mine, theirs = (
+            dict(zip(m.block, m.samples_ns, strict=True)) for m in (rows[process], base[process])
+        )
+        # A sample of 0 ns says that the timer was too coarse, not that the ratio is 0.
+        pairs = [(mine[b], theirs[b]) for b in sorted(mine.keys() & theirs.keys())]
+        if pairs and all(min(pair) > 0 for pair in pairs):
+            logs[process] = [math.log(a / b) for a, b in pairs]
+    return logs
+
+
+def _estimate(logs: Sequence[float], margin: float) -> _Estimate:
+    if not logs:
+        return _Estimate(mean=None)
+    mean = statistics.fmean(logs)
+    if len(logs) == 1:
+        return _Estimate(mean=mean)
+    error, freedom = statistics.stdev(logs) / math.sqrt(len(logs)), len(logs) - 1
+    return _Estimate(
+        mean=mean,
+        half=float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom)) * error,
+        p_value=2 * _upper_tail(abs(mean), error, freedom),
+        # Of the two one-sided tests against the margin the nearer end decides.
+        p_same=_upper_tail(math.log1p(margin) - abs(mean), error, freedom),
+    )
+
+
+def _upper_tail(distance: float, error: float, freedom: int) -> float:
+    if error == 0:  # processes agree to the last bit: the limit of the t-distribution
+        return 0.5 if distance == 0 else float(distance < 0)
+    return float(stats.t.sf(distance / error, freedom))
+
+
+def _adjust(p_values: Mapping[int, float | None]) -> dict[int, float]:
+    known = {i: p for i, p in p_values.items() if p is not None}
+    if not known:
+        return {}
+    return dict(
+        zip(known, map(float, stats.false_discovery_control(list(known.values()))), strict=True)
+    )
+
+
+def _judge(
+    estimate: _Estimate, adjusted: float | None, rows: int, margin: float, of: str
+) -> tuple[Speed, str]:
+    """Return the verdict on an interval and the sentence that says why."""
+    alpha = 1 - CONFIDENCE
+    if estimate.mean is None or estimate.ratio is None:
+        return Speed.UNRESOLVED, "there is no ratio to judge"
+    if estimate.half is None or adjusted is None:
+        text = f"ratio {estimate.ratio:.4g} {of}, but one process gives no interval"
+        return Speed.UNRESOLVED, f"{text}; run at least two, better five"
+    low, high = math.exp(estimate.mean - estimate.half), math.exp(estimate.mean + estimate.half)
+    found = f"ratio {estimate.ratio:.4g}, {CONFIDENCE:.0%} interval [{low:.4g}, {high:.4g}] {of}"
+    test = f"adjusted p = {adjusted:.2g} over {rows} rows"
+    if estimate.p_same <= alpha:
+        return (
+            Speed.SAME,
+            f"{found} lies within {margin:.0%} of 1 (two one-sided tests, p = {estimate.p_same:.2g})",
+        )
+    if adjusted <= alpha and abs(estimate.mean) > estimate.half:
+        verdict = Speed.FASTER if estimate.mean < 0 else Speed.SLOWER
+        return verdict, f"{found} excludes 1; {test}"
+    if abs(estimate.mean) > estimate.half:
+        return Speed.UNRESOLVED, f"{found} excludes 1, but {test} does not"
+    return (
+        Speed.UNRESOLVED,
+        f"{found} holds 1 and reaches beyond the margin of {margin:.0%}; {test}",
+    )
+
+
+def _comparison(
+    rows: list[Measurement],
+    base: list[Measurement],
+    logs: dict[int, list[float]],
+    estimate: _Estimate,
+    baseline: str,
+    adjusted: float | None,
+    family: int,
+    margin: float,
+) -> Comparison:
+    row, sources = deciding_row(rows), {"": rows, f"baseline {baseline}: ": base}
+    blocks = sorted({len(values) for values in logs.values()})
+    of = f"over {len(logs)} processes of {'-'.join(map(str, blocks))} blocks"
+    verdict, why = _judge(estimate, adjusted, family, margin, of)
+    refuted = row.status is Status.REFUTED or any(b.status is Status.REFUTED for b in base)
+    if not base:
+        verdict, why = (
+            Speed.UNRESOLVED,
+            f"no ratio: baseline {baseline} was not measured in this cell",
+        )
+    for name, source in sources.items():
+        ended = deciding_row(source) if source else row
+        if ended.status is not Status.MEASURED:
+            kept = "no ratio" if refuted or estimate.mean is None else f"not judged ({why})"
+            verdict = Speed.UNRESOLVED
+            why = f"{kept}: {name}{ended.status}" + (f", {ended.reason}" if ended.reason else "")
+            break
+    else:
+        if base and estimate.mean is None:
+            why = "no ratio: no block of any process holds a usable sample of both"
+    if refuted:  # the time of a wrong answer is no time
+        estimate, logs = _Estimate(mean=None), {}
+    return Comparison(
+        **{name: getattr(row, name) for name in _COPIED},
+        baseline=baseline,
+        ratio=estimate.ratio,
+        ratio_low=estimate.at(-1),
+        ratio_high=estimate.at(1),
+        p_value=None if refuted else estimate.p_value,
+        p_adjusted=None if refuted else adjusted,
+        verdict=verdict,
+        why=why,
+        median_ns=None if refuted else median_ns(rows),
+        baseline_median_ns=median_ns(base),
+        processes=len(logs),
+        samples=sum(map(len, logs.values())),
+        process=tuple(logs),
+        process_ratios=tuple(math.exp(statistics.median(values)) for values in logs.values()),
+        peak_bytes=peak_bytes(rows),
+        baseline_peak_bytes=peak_bytes(base),
+    )
+
+
+_COPIED = (
+    "variant", "implementation", "case", "case_name", "direction", "dtype", "device", "threads",
+    "flags", "placebo", "status",
+)  # fmt: skip
+
+
+def _geometric_mean(
+    rows: list[Comparison],
+    counted: list[Comparison],
+    means: list[float],
+    estimate: _Estimate,
+    adjusted: float | None,
+    family: int,
+    margin: float,
+) -> GeometricMean:
+    row = rows[0]
+    of = f"over {len(means)} processes, geometric mean of {len(counted)} of {len(rows)} cells"
+    verdict, why = _judge(estimate, adjusted, family, margin, of)
+    if not counted:
+        why = f"no ratio in any of {len(rows)} cells; the first: {row.why}"
+    memory = [
+        math.log(r.peak_bytes / r.baseline_peak_bytes)
+        for r in counted
+        if r.peak_bytes and r.baseline_peak_bytes
+    ]
+    votes = [r.verdict for r in counted]
+    return GeometricMean(
+        variant=row.variant,
+        implementation=row.implementation,
+        direction=row.direction,
+        device=row.device,
+        threads=row.threads,
+        baseline=row.baseline,
+        cells=len(rows),
+        counted=len(counted),
+        faster=votes.count(Speed.FASTER),
+        slower=votes.count(Speed.SLOWER),
+        same=votes.count(Speed.SAME),
+        processes=len(means),
+        process_ratios=tuple(map(math.exp, means)),
+        ratio=estimate.ratio,
+        ratio_low=estimate.at(-1),
+        ratio_high=estimate.at(1),
+        p_adjusted=adjusted,
+        verdict=verdict,
+        why=why,
+        memory_ratio=math.exp(statistics.fmean(memory)) if memory else None,
+        memory_cells=len(memory),
+    )

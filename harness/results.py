@@ -1,0 +1,312 @@
+"""The only place that touches result files: `run.json`, `measurements.jsonl`, `verdicts.jsonl`.
+
+Rows are flat and typed, units stand in the names, every raw sample is kept, and rows are appended
+as they come, so that a run that is killed keeps what it measured.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, TypeVar
+
+from harness.machine import Machine
+
+
+class ResultsError(Exception):
+    """A results folder that cannot be written or read, with the path and the reason."""
+
+
+class Status(StrEnum):
+    """How the measuring of one cell ended."""
+
+    MEASURED = "MEASURED"
+    UNSUPPORTED = "UNSUPPORTED"
+    NOT_SELECTED = "NOT_SELECTED"
+    REFUTED = "REFUTED"
+    CRASHED = "CRASHED"
+    TIMED_OUT = "TIMED_OUT"
+
+
+class Outcome(StrEnum):
+    """How a law was judged over one implementation."""
+
+    HOLDS = "HOLDS"
+    REFUTED = "REFUTED"
+    UNSUPPORTED = "UNSUPPORTED"
+    MISTRUSTED = "MISTRUSTED"
+    CRASHED = "CRASHED"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurement:
+    """What one process measured of one cell (variant, implementation, case, direction).
+
+    `block[i]` pairs `samples_ns[i]` with the samples that other implementations gave in the same
+    block of the same process. `samples_ns` are nanoseconds per call. Both are empty unless
+    `status` is MEASURED. `placebo` marks the baseline registered a second time.
+    """
+
+    run_id: str
+    variant: str
+    implementation: str
+    case: str
+    case_name: str
+    direction: str
+    dtype: str
+    device: str
+    threads: int
+    flags: str = ""
+    placebo: bool = False
+    process: int = 0
+    block: tuple[int, ...] = ()
+    samples_ns: tuple[int, ...] = ()
+    calls_per_sample: int = 0
+    peak_bytes: int | None = None
+    saved_bytes: int | None = None
+    status: Status
+    reason: str = ""
+    proof: str = ""
+
+    def __post_init__(self) -> None:
+        if len(self.block) != len(self.samples_ns):
+            raise ValueError(
+                f"block has {len(self.block)} entries, samples_ns {len(self.samples_ns)}"
+            )
+        if bool(self.samples_ns) != (self.status is Status.MEASURED):
+            raise ValueError(f"status={self.status} with {len(self.samples_ns)} samples_ns")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """One law judged over one implementation: how many cases ran, and what was found.
+
+    `case` and `replay` are the minimal counterexample and the line that replays it (empty where
+    the law holds); `detail` is the counterexample screen or the reason.
+    """
+
+    run_id: str
+    law: str
+    law_name: str
+    variant: str
+    implementation: str
+    status: Outcome
+    cases: int
+    case: str = ""
+    detail: str = ""
+    replay: str = ""
+    error_over_bound: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImplementationCard:
+    """An implementation as the table listed it when the run started."""
+
+    name: str
+    kind: str
+    needs: tuple[str, ...]
+    available: bool
+    reason: str | None
+    origin: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VariantCard:
+    """A variant as the table listed it when the run started."""
+
+    name: str
+    equation: str
+    source: str
+    traits: tuple[str, ...]
+    baseline: str
+    implementations: tuple[ImplementationCard, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LawCard:
+    """A law as it stood when the run started."""
+
+    id: str
+    name: str
+    statement: str
+    requires: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One invocation: where, when, with which code and arguments, and what the table held."""
+
+    id: str
+    started: str
+    commit: str
+    dirty: str
+    machine: Machine
+    versions: Mapping[str, str]
+    argv: tuple[str, ...]
+    seed: int
+    device: str
+    threads: int
+    processes: int
+    blocks: int
+    catalogue: tuple[VariantCard, ...]
+    laws: tuple[LawCard, ...] = ()
+    notes: tuple[str, ...] = ()
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadedRun:
+    """A run and all of its rows. `damage` says what a killed run left unfinished."""
+
+    run: Run
+    measurements: tuple[Measurement, ...]
+    verdicts: tuple[Verdict, ...]
+    damage: tuple[str, ...] = ()
+
+
+class Recorder:
+    """Appends the rows of one run to `folder`, each flushed to the disk before the next is taken."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def write_run(self, run: Run) -> None:
+        """Write `run.json` whole or not at all."""
+        text = json.dumps(dataclasses.asdict(run), indent=1, sort_keys=True) + "\n"
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            partial = self.folder / "run.json.partial"
+            partial.write_text(text, encoding="utf-8")
+            partial.replace(self.folder / "run.json")
+        except OSError as error:
+            raise ResultsError(f"{self.folder}: cannot write run.json: {error.strerror}") from error
+
+    def add(self, row: Measurement | Verdict) -> None:
+        """Append one row to the file of its kind."""
+        name = "measurements.jsonl" if isinstance(row, Measurement) else "verdicts.jsonl"
+        line = json.dumps(dataclasses.asdict(row)) + "\n"
+        try:
+            with (self.folder / name).open("a", encoding="utf-8") as file:
+                file.write(line)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            kept = "all earlier rows are kept"
+            raise ResultsError(
+                f"{self.folder / name}: cannot append: {error.strerror}; {kept}"
+            ) from error
+
+
+def load_run(folder: str | Path) -> LoadedRun:
+    """Read a results folder.
+
+    A last line cut short by a kill is left out and named in `damage`; any other damage raises.
+
+    Raises:
+        ResultsError: the folder, a file or a row is missing, foreign or damaged.
+    """
+    folder = Path(folder)
+    path = folder / "run.json"
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ResultsError(f"{path}: cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise ResultsError(f"{path}: is not JSON: {error}") from error
+    damage: list[str] = []
+    run = _read(Run, data, str(path))
+    return LoadedRun(
+        run=run,
+        measurements=tuple(_rows(Measurement, folder / "measurements.jsonl", run.id, damage)),
+        verdicts=tuple(_rows(Verdict, folder / "verdicts.jsonl", run.id, damage)),
+        damage=tuple(damage),
+    )
+
+
+Row = TypeVar("Row", Measurement, Verdict)
+Record = TypeVar("Record")
+
+
+def _rows(kind: type[Row], path: Path, run_id: str, damage: list[str]) -> list[Row]:
+    if not path.exists():
+        return []
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ResultsError(f"{path}: cannot be read: {error}") from error
+    *whole, rest = lines
+    if rest:
+        damage.append(f"{path.name}: the last line was cut short and is left out")
+    rows = []
+    for number, line in enumerate(whole, start=1):
+        place = f"{path}:{number}"
+        try:
+            data = json.loads(line)
+        except ValueError as error:
+            raise ResultsError(f"{place}: is not JSON: {error}") from error
+        row = _read(kind, data, place)
+        if row.run_id != run_id:
+            raise ResultsError(
+                f"{place}: run_id={row.run_id!r} belongs to another run than {run_id!r}"
+            )
+        rows.append(row)
+    return rows
+
+
+def _read(kind: type[Record], data: Any, place: str) -> Record:
+    try:
+        value = _typed(kind, data, "")
+    except (TypeError, ValueError) as error:
+        raise ResultsError(f"{place}: is no {kind.__name__}: {error}") from error
+    return value  # type: ignore[no-any-return]
+
+
+def _typed(kind: Any, data: Any, name: str) -> Any:
+    """Turn plain JSON `data` into `kind`, refusing every value of another type."""
+    origin, parts = typing.get_origin(kind), typing.get_args(kind)
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        return _typed_record(kind, data, name)
+    if origin in (typing.Union, types.UnionType):
+        return (
+            None
+            if data is None
+            else _typed(next(p for p in parts if p is not type(None)), data, name)
+        )
+    if origin is tuple and isinstance(data, list):
+        return tuple(_typed(parts[0], item, name) for item in data)
+    if origin is Mapping and isinstance(data, dict):
+        return {key: _typed(parts[1], item, f"{name}.{key}") for key, item in data.items()}
+    if isinstance(kind, type) and issubclass(kind, StrEnum):
+        return kind(data)
+    accepted = (int, float) if kind is float else (kind,)
+    if (
+        origin is None
+        and isinstance(data, accepted)
+        and (kind is bool or not isinstance(data, bool))
+    ):
+        return data
+    expected = getattr(kind, "__name__", str(kind))
+    raise TypeError(f"{name}={data!r} must be {expected}")
+
+
+def _typed_record(kind: type, data: Any, name: str) -> Any:
+    if not isinstance(data, dict):
+        raise TypeError(f"{name or 'it'}={data!r} must be an object")
+    hints = typing.get_type_hints(kind)
+    required = {
+        f.name
+        for f in dataclasses.fields(kind)
+        if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+    }
+    if missing := sorted(required - data.keys()):
+        raise TypeError(f"{missing[0]} is missing")
+    if unknown := sorted(data.keys() - hints.keys()):
+        raise TypeError(f"{unknown[0]} is unknown")
+    return kind(**{key: _typed(hints[key], value, key) for key, value in data.items()})

@@ -1,0 +1,76 @@
+"""Hypothesis strategies: valid cases by construction, drawn from a variant's domain."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from hypothesis import strategies as st
+
+from harness.case import FILLS, LAYOUTS, ConvCase
+from harness.variant import Variant
+
+# Largest kernel side and spare pixels per rank: a case stays below a few thousand multiply-adds.
+_KERNEL = {1: (1, 2, 3, 4, 5), 2: (1, 2, 3, 4), 3: (1, 2, 3)}
+_ODD_KERNEL = {1: (1, 3, 5, 7), 2: (1, 3, 5), 3: (1, 3)}
+_SPARE = {1: 6, 2: 4, 3: 2}
+
+
+@st.composite
+def cases(
+    draw: st.DrawFn, variant: Variant, dtypes: Sequence[str] = ("float32", "float64")
+) -> ConvCase:
+    """Draw a case of `variant`; shrinks towards `n1 c1>1 i1 k1 s1 p0 d1 g1`.
+
+    Args:
+        draw: Given by Hypothesis.
+        variant: Whose domain the case is drawn from.
+        dtypes: The dtypes to draw from, the simplest first.
+    """
+    domain = variant.domain
+    rank = draw(st.sampled_from(domain.ranks))
+    sides = (_ODD_KERNEL if domain.odd_kernels else _KERNEL)[rank]
+    kernel = _per_axis(draw, rank, st.sampled_from(sides))
+    dilation = _per_axis(draw, rank, st.integers(1, 3 if rank < 3 and domain.dilations else 2))
+    stride = _per_axis(draw, rank, st.integers(1, 3 if domain.strides else 1))
+    if domain.same_size:
+        padding = tuple(d * (k - 1) // 2 for d, k in zip(dilation, kernel, strict=True))
+    else:
+        padding = _per_axis(draw, rank, st.integers(0, 2))
+    groups = draw(st.sampled_from((1, 1, 2, 3)))
+    if domain.sources:
+        counts = st.sampled_from((0, 1, 2)) if rank < 3 else st.sampled_from((0, 0, 1))
+        drawn = [draw(counts) * groups for _ in range(2**rank)]
+        sources = tuple(drawn) if any(drawn) else (groups, *drawn[1:])
+    else:
+        sources = ()
+    chosen = {name: draw(st.sampled_from(words)) for name, words in variant.options.items()}
+    changed = {name: word for name, word in chosen.items() if word != variant.options[name][0]}
+    case = ConvCase(
+        n=draw(st.integers(1, 3)),
+        c_in=sum(sources) or draw(st.integers(1, 3)) * groups,
+        c_out=draw(st.integers(1, 3)) * groups,
+        in_size=tuple(1 + d * (k - 1) for d, k in zip(dilation, kernel, strict=True)),
+        kernel_size=kernel, stride=stride, padding=padding, dilation=dilation, groups=groups,
+        bias=draw(st.booleans()),
+        dtype=draw(st.sampled_from(tuple(dtypes))),
+        layout=draw(st.sampled_from(LAYOUTS)),
+        fill=draw(st.sampled_from(("exact", "ones", "arange", *FILLS[3:]))),
+        seed=draw(st.integers(0, 2**16 - 1)),
+        options=tuple(sorted(changed.items())),
+        sources=sources,
+    )  # fmt: skip
+    spare = _per_axis(draw, rank, st.integers(0, _SPARE[rank]))
+    return replace(
+        case, in_size=tuple(a + b for a, b in zip(_least(variant, case), spare, strict=True))
+    )
+
+
+def _least(variant: Variant, case: ConvCase) -> tuple[int, ...]:
+    """Return the smallest legal `in_size` for the other fields of `case`."""
+    fits = tuple(max(1, f - 2 * p) for f, p in zip(case.receptive_field, case.padding, strict=True))
+    return tuple(map(max, fits, variant.domain.least(case)))
+
+
+def _per_axis(draw: st.DrawFn, rank: int, entry: st.SearchStrategy[int]) -> tuple[int, ...]:
+    return tuple(draw(entry) for _ in range(rank))

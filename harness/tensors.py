@@ -1,0 +1,166 @@
+"""Tensors for a case: a family of values and a seed, never a list of elements."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from math import prod
+
+import torch
+from torch import Tensor
+
+from harness.case import CaseError, ConvCase
+from harness.variant import Arg, Role, Shape, Value, Variant
+
+# Largest magnitudes of integer fills: products of these stay exact in float32 for n_acc < 2^20.
+LARGEST = {Role.SIGNAL: 4, Role.WEIGHT: 2, Role.BIAS: 2, Role.NOISE: 1}
+
+
+def torch_dtype(name: str) -> torch.dtype:
+    """Return the torch dtype called `name`."""
+    dtype = getattr(torch, name)
+    assert isinstance(dtype, torch.dtype)
+    return dtype
+
+
+def make_tensors(variant: Variant, case: ConvCase, device: str = "cpu") -> dict[str, Value]:
+    """Return the tensor arguments of `variant` for `case`, by name, on `device`.
+
+    Floating-point tensors have the dtype of the case; signals are laid out as it says. The same
+    case gives the same tensors on every machine and device.
+    """
+    tensors: dict[str, Value] = {}
+    for arg in variant.args:
+        shape = arg.shape(case)
+        if shape is None:
+            tensors[arg.name] = None
+        elif _is_shape(shape):
+            tensors[arg.name] = _make(variant, arg, case, shape, arg.name, device)
+        else:
+            tensors[arg.name] = tuple(
+                None if part is None else _make(variant, arg, case, part, f"{arg.name}{i}", device)
+                for i, part in enumerate(shape)
+            )
+    return tensors
+
+
+def another(value: Tensor, case: ConvCase, role: Role, salt: str) -> Tensor:
+    """Return a second tensor of the shape, dtype, device and fill of `value`, other in its values."""
+    drawn = _fill(tuple(value.shape), case, role, _generator(case, salt))
+    return drawn.to(device=value.device, dtype=value.dtype)
+
+
+def each(value: Value, function: Callable[[Tensor], Tensor]) -> Value:
+    """Apply `function` to every tensor that `value` holds."""
+    if isinstance(value, tuple):
+        return tuple(None if part is None else function(part) for part in value)
+    return None if value is None else function(value)
+
+
+def leaves(tensors: Mapping[str, Value]) -> dict[str, Tensor]:
+    """Return every tensor in `tensors`, sequences flattened to `name[i]`."""
+    flat: dict[str, Tensor] = {}
+    for name, value in tensors.items():
+        if isinstance(value, Tensor):
+            flat[name] = value
+        elif value is not None:
+            flat |= {f"{name}[{i}]": part for i, part in enumerate(value) if part is not None}
+    return flat
+
+
+def _is_shape(shape: tuple[object, ...]) -> bool:
+    return all(isinstance(entry, int) for entry in shape)
+
+
+def _generator(case: ConvCase, salt: str) -> torch.Generator:
+    # The seed of the case alone, not its geometry: neighbours of a case keep their values' start.
+    digest = hashlib.blake2s(f"{case.seed}/{salt}".encode(), digest_size=6).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest, "little"))
+
+
+def _make(
+    variant: Variant, arg: Arg, case: ConvCase, shape: Shape, salt: str, device: str
+) -> Tensor:
+    generator = _generator(case, salt)
+    if arg.role is Role.MASK:
+        family = case.option(arg.name, variant.options[arg.name][0])
+        mask = arg.make(case, shape, family) if arg.make else None
+        mask = make_mask(shape, family, generator) if mask is None else mask
+        as_bool = case.option("mask_dtype", "same") == "bool"
+        return mask.to(device=device, dtype=torch.bool if as_bool else torch_dtype(case.dtype))
+    value = _fill(shape, case, arg.role, generator).to(torch_dtype(case.dtype))
+    value = value.to(device)
+    return _lay_out(value, case.layout) if arg.role is Role.SIGNAL else value
+
+
+def _fill(shape: Shape, case: ConvCase, role: Role, generator: torch.Generator) -> Tensor:
+    largest = LARGEST[role]
+    count = prod(shape)
+    if case.fill == "ones":
+        return torch.ones(shape, dtype=torch.float64)
+    if case.fill == "arange":
+        return (torch.arange(count, dtype=torch.float64) % (2 * largest + 1) - largest).view(shape)
+    if case.fill in ("exact", "sparse"):
+        value = torch.randint(
+            -largest, largest + 1, shape, generator=generator, dtype=torch.float64
+        )
+        if case.fill == "sparse":
+            value *= torch.rand(shape, generator=generator) < 0.25
+        return value
+    value = torch.randn(shape, generator=generator, dtype=torch.float64)
+    if case.fill == "wide":
+        exponents = torch.randint(-8, 9, shape, generator=generator)
+        value *= torch.exp2(exponents.double())
+    return value
+
+
+def make_mask(shape: Shape, family: str, generator: torch.Generator) -> Tensor:
+    """Return a float64 mask of `shape`, entries in [0, 1].
+
+    Families: `ones`, `zeros`, `bernoulli:p` (present with probability p), `box` (one box of
+    present positions over the spatial axes), `checkerboard`, `stripes` (along the last axis),
+    `real` (multiples of 1/4, so that sums of them are exact).
+    """
+    name, _, number = family.partition(":")
+    if name in ("ones", "zeros"):
+        return torch.full(shape, float(name == "ones"), dtype=torch.float64)
+    if name == "bernoulli":
+        return (torch.rand(shape, generator=generator) < float(number)).double()
+    if name == "real":
+        return torch.randint(0, 5, shape, generator=generator).double() / 4
+    if name == "box":
+        return _box(shape, generator)
+    if name in ("checkerboard", "stripes"):
+        axes = range(2, len(shape)) if name == "checkerboard" else [len(shape) - 1]
+        total = torch.zeros((), dtype=torch.long)
+        for axis in axes:
+            index = torch.arange(shape[axis])
+            total = total + index.view(-1, *(1 for _ in shape[axis + 1 :]))
+        return ((total + 1) % 2).double().expand(shape).clone()
+    raise CaseError(f"mask={family} is no family of masks")
+
+
+def _box(shape: Shape, generator: torch.Generator) -> Tensor:
+    mask = torch.ones(shape, dtype=torch.float64)
+    for axis in range(2, len(shape)):
+        ends = torch.randint(0, shape[axis] + 1, (2,), generator=generator).sort().values
+        index = torch.arange(shape[axis])
+        inside = (index >= ends[0]) & (index < ends[1].clamp(min=int(ends[0]) + 1))
+        mask = mask * inside.view(-1, *(1 for _ in shape[axis + 1 :]))
+    return mask
+
+
+def _lay_out(value: Tensor, layout: str) -> Tensor:
+    """Return the same values in another memory layout; gaps hold NaN."""
+    if layout == "contiguous":
+        return value
+    if layout == "transposed":
+        return value.transpose(-1, value.dim() - 2).contiguous().transpose(-1, value.dim() - 2)
+    if layout == "channels_last":
+        if value.dim() < 3:
+            return value
+        return value.movedim(1, -1).contiguous().movedim(-1, 1)
+    gaps = value.new_full([*value.shape[:-1], 2 * value.shape[-1] + 1], float("nan"))
+    strided = gaps[..., 1::2]
+    strided.copy_(value)
+    return strided

@@ -1,0 +1,284 @@
+"""What a variant is: the types of the table, nothing that computes."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import sysconfig
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harness.case import CaseError, ConvCase
+
+Shape = tuple[int, ...]
+Value = Tensor | None | tuple[Tensor | None, ...]
+"""What one argument holds: a tensor, nothing, or one entry per source."""
+Function = Callable[..., Any]
+
+
+class Role(StrEnum):
+    """What a tensor argument is to the operation."""
+
+    SIGNAL = "signal"
+    WEIGHT = "weight"
+    BIAS = "bias"
+    MASK = "mask"
+    NOISE = "noise"
+
+
+class Kind(StrEnum):
+    """Why an implementation is in the table."""
+
+    ORACLE = "oracle"
+    REFERENCE = "reference"
+    OPTIMIZED = "optimized"
+
+
+class Need(StrEnum):
+    """What a machine must have to run an implementation."""
+
+    CUDA = "CUDA"
+    TRITON = "Triton"
+    COMPILER = "C++ compiler"
+
+
+class Trait(StrEnum):
+    """A claim that a variant makes; every trait is required by at least one law."""
+
+    AFFINE_IN_SIGNAL = "affine in the signal"
+    LINEAR_IN_WEIGHT = "linear in the weight"
+    BATCH_INDEPENDENT = "every sample of a batch is computed alone"
+    SUBSAMPLES = "a stride subsamples the result of stride 1"
+    IS_PLAIN = "is the plain convolution"
+    ONES_ARE_PLAIN = "masks of ones give the plain convolution"
+    ONES_UNPADDED_ARE_PLAIN = "masks of ones give the plain convolution without padding"
+    HOLES_INVISIBLE = "contents of holes reach neither outputs nor gradients"
+    SERVES_DIVERSE_SIZES = "a padded, masked batch gives each sample what it gives alone"
+    MASKS_TAPS = "masked taps take no part"
+    REWEIGHTS_BY_COVERAGE = "divides by the coverage of the window"
+    SCALES_BY_MASK = "multiplies the output by the mask's share at the window's centre"
+    SUMS_SOURCES = "is a sum of one convolution per source"
+    TILES_SOURCES = "is one convolution of the tiled sources"
+    EXTENDS_POLYNOMIALLY = "continues the image by polynomials"
+    CHOOSES_BOUNDARY = "offers the boundary method as an option"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arg:
+    """One tensor argument of a variant.
+
+    Args:
+        name: Its name in the functional form.
+        role: What it is.
+        shape: Its shape for a case; None where the case has no such tensor; a tuple of shapes
+            where the argument is a sequence of tensors.
+        covers: For a mask, the argument that it masks.
+        choices: Options of the variant that change the shape: a caller's tensor may have any of
+            the shapes that they give.
+        make: Makes a tensor of a named family, for families that `harness.tensors` does not know:
+            `make(case, shape, family) -> Tensor`.
+    """
+
+    name: str
+    role: Role
+    shape: Callable[[ConvCase], Any]
+    covers: str | None = None
+    choices: tuple[str, ...] = ()
+    make: Callable[[ConvCase, Shape, str], Tensor] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Domain:
+    """The geometries a variant is defined for; strategies draw from it instead of filtering.
+
+    Args:
+        ranks: Numbers of spatial axes.
+        odd_kernels: Whether every kernel side must be odd.
+        same_size: Whether the variant has no padding argument and `padding` in a case is always
+            `dilation * (kernel_size - 1) / 2`.
+        sources: Whether the signal comes in one source per subset of the axes.
+        least_size: Smallest allowed `in_size` for the other fields of a case, per axis.
+        strides, dilations: Whether any but 1 is allowed.
+    """
+
+    ranks: tuple[int, ...] = (1, 2, 3)
+    odd_kernels: bool = False
+    same_size: bool = False
+    sources: bool = False
+    least_size: Callable[[ConvCase], Shape] | None = None
+    strides: bool = True
+    dilations: bool = True
+
+    def check(self, case: ConvCase) -> None:
+        """Raise CaseError where `case` is outside."""
+        if case.spatial_dims not in self.ranks:
+            raise CaseError(
+                f"in_size={case.in_size} has {case.spatial_dims} spatial axes, not 1 to 3"
+            )
+        if self.odd_kernels and any(k % 2 == 0 for k in case.kernel_size):
+            raise CaseError(f"kernel_size={case.kernel_size} must be odd on every axis")
+        half = tuple((field - 1) // 2 for field in case.receptive_field)
+        if self.same_size and case.padding != half:
+            raise CaseError(f"padding={case.padding} must be dilation*(kernel_size-1)/2 = {half}")
+        if bool(case.sources) != self.sources:
+            expected = "one source per subset of the spatial axes" if self.sources else "one signal"
+            raise CaseError(f"sources={case.sources} where the variant takes {expected}")
+        least = self.least(case)
+        if any(size < bound for size, bound in zip(case.in_size, least, strict=True)):
+            raise CaseError(
+                f"in_size={case.in_size} must be at least {least} for this kernel and options"
+            )
+
+    def least(self, case: ConvCase) -> Shape:
+        """Return the smallest `in_size` that the other fields of `case` allow."""
+        least = self.least_size(case) if self.least_size else (1,) * case.spatial_dims
+        mode = case.option("padding_mode", "zeros")
+        if mode in ("reflect", "circular"):
+            need = tuple(p + (mode == "reflect" and p > 0) for p in case.padding)
+            least = tuple(map(max, least, need))
+        return least
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Implementation:
+    """One way to compute a variant.
+
+    Args:
+        name: What differs, e.g. `box_filter`.
+        kind: `reference` as the source describes it, or `optimized`.
+        load: Returns the callable; imports its backend when called, not before.
+        needs: What the machine must have.
+        unsupported: A reason why a case is declined, or None.
+        origin: Where it comes from, for plug-ins.
+    """
+
+    name: str
+    load: Callable[[], Function]
+    kind: Kind = Kind.OPTIMIZED
+    needs: frozenset[Need] = frozenset()
+    unsupported: Callable[[ConvCase], str | None] = lambda _: None
+    differentiable: bool = True
+    deterministic: bool = True
+    origin: str = ""
+
+    def missing(self) -> str | None:
+        """Return why this machine cannot run it, or None."""
+        for need in sorted(self.needs):
+            if reason := _MISSING[need]():
+                return reason
+        return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Variant:
+    """What an operation means.
+
+    Args:
+        name: The folder's name.
+        equation: The definition in one line.
+        source: Paper and equation, or document.
+        args: The tensor arguments in the order of the functional form, the signal first.
+        oracle: The definition as a loop over taps, with the functional signature.
+        implementations: Reference first; among the optimized ones the preferred first.
+        traits: Claims, each checked by at least one law.
+        domain: Legal geometries.
+        options: Choices of a case, default first; `family:number` entries stand for a family.
+        keywords: Those options that are keyword arguments of the functional form, with the
+            function that turns the word into the value.
+        magnitude: The same sum with every factor replaced by its absolute value; None where that
+            is the oracle of absolute values.
+        extra_roundings: Roundings per output beyond those of the convolution's own sum.
+        exact: Whether integer-valued tensors give a result without any rounding; None = always.
+        check: Further requirements on a case; raises CaseError.
+        cases: Named benchmark cases, `name -> descriptor`; frozen.
+        quick: Names of those that the quick benchmark runs.
+    """
+
+    name: str
+    equation: str
+    source: str
+    args: tuple[Arg, ...]
+    oracle: Function
+    implementations: tuple[Implementation, ...]
+    traits: frozenset[Trait]
+    domain: Domain = field(default_factory=Domain)
+    options: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    keywords: Mapping[str, Callable[[str], Any]] = field(default_factory=dict)
+    magnitude: Function | None = None
+    extra_roundings: Callable[[ConvCase], int] = lambda _: 0
+    exact: Callable[[ConvCase, Mapping[str, Value]], bool] | None = None
+    check: Callable[[ConvCase], None] | None = None
+    cases: Mapping[str, str] = field(default_factory=dict)
+    quick: tuple[str, ...] = ()
+
+    def check_case(self, case: ConvCase) -> None:
+        """Raise CaseError unless `case` is one of this variant's."""
+        for name, value in case.options:
+            known = self.options.get(name)
+            if known is None:
+                raise CaseError(f"{name}={value}: {self.name} has no option {name!r}; it has "
+                                f"{', '.join(self.options) or 'none'}")  # fmt: skip
+            families = {word.split(":")[0]: ":" in word for word in known}
+            family, _, number = value.partition(":")
+            if family not in families or bool(number) != families[family]:
+                raise CaseError(f"{name}={value} must be one of {', '.join(known)}")
+            if number and not _is_share(number):
+                raise CaseError(f"{name}={value}: {number!r} must be a number in [0, 1]")
+        self.domain.check(case)
+        if self.check:
+            self.check(case)
+
+    def call_keywords(self, case: ConvCase) -> dict[str, Any]:
+        """Return the keyword arguments of the functional form for `case`: geometry, then every
+        option that is not at its default.
+        """
+        names = ("stride", "dilation", "groups")
+        geometry = {name: getattr(case, name) for name in names}
+        if not self.domain.same_size:
+            geometry["padding"] = case.padding
+        chosen = {name: value for name, value in case.options if name in self.keywords}
+        return geometry | {name: self.keywords[name](value) for name, value in chosen.items()}
+
+    def arg(self, role: Role) -> Arg:
+        """Return the first argument with `role`."""
+        return next(arg for arg in self.args if arg.role is role)
+
+    @property
+    def reference(self) -> Implementation:
+        """The implementation that the source describes."""
+        return next(i for i in self.implementations if i.kind is Kind.REFERENCE)
+
+
+def _is_share(word: str) -> bool:
+    try:
+        return 0 <= float(word) <= 1
+    except ValueError:
+        return False
+
+
+def _no_cuda() -> str | None:
+    return None if torch.cuda.is_available() else "no CUDA device"
+
+
+def _no_triton() -> str | None:
+    return None if importlib.util.find_spec("triton") else "triton is not installed"
+
+
+def _no_compiler() -> str | None:
+    if not (shutil.which("g++") or shutil.which("clang++")):
+        return "no C++ compiler for torch.compile"
+    header = Path(sysconfig.get_paths()["include"]) / "Python.h"
+    return None if header.exists() else f"no {header} for torch.compile"
+
+
+_MISSING: Mapping[Need, Callable[[], str | None]] = {
+    Need.CUDA: _no_cuda,
+    Need.TRITON: _no_triton,
+    Need.COMPILER: _no_compiler,
+}

@@ -1,0 +1,66 @@
+"""The plain convolution: the control group, in time and in meaning."""
+
+from typing import Any
+
+from torch import Tensor
+
+from harness.api import Implementation, Kind, Trait, Variant, call, compiled
+from impls._shared.cases import QUICK, network_cases
+from impls._shared.convolution import convolve
+from impls._shared.shapes import BIAS, PADDING_MODE, SIGNAL, WEIGHT
+from impls.plain.by_matmul import by_matmul
+from impls.plain.layer import (
+    LazyPlainConv1d,
+    LazyPlainConv2d,
+    LazyPlainConv3d,
+    PlainConv1d,
+    PlainConv2d,
+    PlainConv3d,
+)
+from impls.plain.oracle import plain
+
+__all__ = [
+    "VARIANT", "LazyPlainConv1d", "LazyPlainConv2d", "LazyPlainConv3d", "PlainConv1d",
+    "PlainConv2d", "PlainConv3d", "functional",
+]  # fmt: skip
+
+VARIANT = Variant(
+    name="plain",
+    equation="y = conv(x, w) + b",
+    source="torch.nn.functional.conv{1,2,3}d",
+    args=(SIGNAL, WEIGHT, BIAS),
+    oracle=plain,
+    implementations=(
+        Implementation(name="library", kind=Kind.REFERENCE, load=lambda: convolve),
+        Implementation(name="by_matmul", load=lambda: by_matmul),
+        compiled(lambda: convolve),
+    ),
+    traits=frozenset(
+        {
+            Trait.IS_PLAIN,
+            Trait.AFFINE_IN_SIGNAL,
+            Trait.LINEAR_IN_WEIGHT,
+            Trait.BATCH_INDEPENDENT,
+            Trait.SUBSAMPLES,
+        }
+    ),
+    options=PADDING_MODE,
+    keywords={"padding_mode": str},
+    cases=network_cases(),
+    quick=QUICK,
+)
+
+
+def functional(x: Tensor, weight: Tensor, bias: Tensor | None = None, **options: Any) -> Tensor:
+    """Return `y = conv(x, w) + b`.
+
+    Args:
+        x: Signal, shape `(N, C_in, *S)`.
+        weight: Taps, shape `(C_out, C_in/groups, *kernel_size)`.
+        bias: Shape `(C_out,)`.
+        options: `stride`, `padding`, `dilation`, `groups`, `padding_mode`, `implementation`.
+
+    Raises:
+        CaseError: a geometry that cannot be.
+    """
+    return call(VARIANT, (x, weight, bias), **options)

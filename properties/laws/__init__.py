@@ -1,0 +1,1 @@
+"""The laws: every module here is loaded, every `Law` value in it is checked."""

@@ -1,0 +1,1 @@
+"""Reports: what a run measured and judged, as one HTML file."""

@@ -1,0 +1,253 @@
+"""Rows of a run as DataFrames: the only place where columns for the page are derived."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import math
+import shlex
+from collections.abc import Iterable, Sequence
+
+import pandas as pd
+
+from harness.case import CaseError, ConvCase
+from harness.comparison import (
+    Comparison,
+    GeometricMean,
+    compare,
+    deciding_row,
+    median_ns,
+    peak_bytes,
+)
+from harness.results import LoadedRun, Measurement, Outcome, Status, Verdict
+
+CELL = ("variant", "case", "case_name", "direction", "dtype", "device", "threads", "flags")
+DIRECTIONS = {"forward": "forward", "backward": "forward + backward"}
+
+# Worst first: one refuted case refutes the law, whatever other rows of the same law say.
+_OUTCOMES = (
+    Outcome.REFUTED,
+    Outcome.CRASHED,
+    Outcome.MISTRUSTED,
+    Outcome.HOLDS,
+    Outcome.UNSUPPORTED,
+)
+
+
+def baselines(loaded: LoadedRun) -> dict[str, str]:
+    """Return the baseline of every variant as the catalogue of the run names it."""
+    return {card.name: card.baseline for card in loaded.run.catalogue}
+
+
+def compare_run(loaded: LoadedRun) -> tuple[Comparison, ...]:
+    """Compare every implementation of the run with the baseline of its variant."""
+    return compare(loaded.measurements, baselines(loaded))
+
+
+def cells_frame(loaded: LoadedRun, comparisons: Iterable[Comparison]) -> pd.DataFrame:
+    """Return one row per cell and implementation, whatever became of it.
+
+    Columns: the identity of the cell, `status`, `reason`, `proof`; medians, ratios and verdicts of
+    the comparison; bytes; the geometry of the case; `ratio_memory`, `macs_per_ns`; `replay` and
+    `timing` lines; `anchor`, a stable id of the row.
+    """
+    plugins = plugin_options(loaded.run.argv)
+    compared = {(*_cell(row), row.implementation, row.placebo): row for row in comparisons}
+    kinds = {
+        (card.name, item.name): item.kind
+        for card in loaded.run.catalogue
+        for item in card.implementations
+    }
+    chosen = baselines(loaded) | {row.variant: row.baseline for row in compared.values()}
+    groups: dict[tuple[object, ...], dict[int, Measurement]] = {}
+    for row in loaded.measurements:
+        key = (*_cell(row), row.implementation, row.placebo)
+        groups.setdefault(key, {})[row.process] = row
+    labels = case_labels(loaded.measurements)
+    records = []
+    for key, by_process in groups.items():
+        rows = list(by_process.values())
+        row, comparison = deciding_row(rows), compared.get(key)
+        refuted = row.status is Status.REFUTED
+        records.append(
+            {name: getattr(row, name) for name in CELL}
+            | {
+                "label": labels[_cell(row)],
+                "implementation": row.implementation,
+                "kind": kinds.get((row.variant, row.implementation), ""),
+                "placebo": row.placebo,
+                "baseline": chosen.get(row.variant, ""),
+                "is_baseline": comparison is None,
+                "status": str(row.status),
+                "reason": row.reason,
+                "proof": row.proof,
+                "median_ns": None if refuted else median_ns(rows),
+                "processes": sum(bool(r.samples_ns) for r in rows),
+                "samples": sum(len(r.samples_ns) for r in rows),
+                "peak_bytes": peak_bytes(rows),
+                "saved_bytes": max(
+                    (r.saved_bytes for r in rows if r.saved_bytes is not None), default=None
+                ),
+            }
+            | _compared_columns(comparison)
+            | _geometry(row.case)
+            | {
+                "replay": f"python3 -m harness check {_quoted(row)}{plugins}",
+                "timing": _timing_line(row) + plugins,
+                "anchor": anchor("row", *key),
+            }
+        )
+    frame = pd.DataFrame.from_records(records, columns=None if records else list(CELL))
+    if records:
+        frame["ratio_memory"] = _quotient(frame["peak_bytes"], frame["baseline_peak_bytes"])
+        frame["macs_per_ns"] = _quotient(frame["macs"], frame["median_ns"])
+    return frame
+
+
+def process_ratios_frame(comparisons: Sequence[Comparison]) -> pd.DataFrame:
+    """Return one row per comparison and process: the ratio which that process found."""
+    labels = case_labels(comparisons)
+    records = [
+        {name: getattr(row, name) for name in CELL}
+        | {"label": labels[_cell(row)]}
+        | {"implementation": row.implementation, "placebo": row.placebo, "process": process}
+        | {"ratio": ratio}
+        for row in comparisons
+        for process, ratio in zip(row.process, row.process_ratios, strict=True)
+    ]
+    return pd.DataFrame.from_records(records)
+
+
+def case_labels(rows: Iterable[Measurement | Comparison]) -> dict[tuple[object, ...], str]:
+    """Return the shortest name per cell that tells it from the other cells of its variant.
+
+    That is the name of the case, followed by whatever else differs among cells of that name.
+    """
+    named: dict[tuple[str, str], set[tuple[object, ...]]] = {}
+    for row in rows:
+        named.setdefault((row.variant, row.case_name), set()).add(_cell(row))
+    labels = {}
+    for (_, name), cells in named.items():
+        places = {
+            which: CELL.index(which) for which in ("dtype", "device", "threads", "flags", "case")
+        }
+        differing = [i for i in places.values() if len({cell[i] for cell in cells}) > 1]
+        directions = {cell[CELL.index("direction")] for cell in cells}
+        short = [i for i in differing if i != places["case"]]
+        if len({tuple(cell[i] for i in short) for cell in cells}) * len(directions) >= len(cells):
+            differing = short
+        for cell in cells:
+            extra = [
+                f"{cell[i]} threads" if i == places["threads"] else str(cell[i]) for i in differing
+            ]
+            labels[cell] = " · ".join([name or str(cell[places["case"]]), *extra])
+    return labels
+
+
+def drift_frame(measurements: Iterable[Measurement]) -> pd.DataFrame:
+    """Return one row per process and block: how slow the machine was there.
+
+    `relative` is the median over all rows with a sample in that block of the sample divided by the
+    median of its row, so 1 is the usual pace and a slope is drift.
+    """
+    records = [
+        {"process": row.process, "block": block, "relative": sample / middle}
+        for row in measurements
+        if (middle := median_ns([row]))
+        for block, sample in zip(row.block, row.samples_ns, strict=True)
+    ]
+    if not records:
+        return pd.DataFrame(columns=["process", "block", "relative"])
+    frame = pd.DataFrame.from_records(records)
+    return frame.groupby(["process", "block"], sort=True)["relative"].median().reset_index()
+
+
+def means_frame(means: Iterable[GeometricMean]) -> pd.DataFrame:
+    """Return one row per geometric mean."""
+    return pd.DataFrame.from_records([_record(row) for row in means])
+
+
+def laws_frame(verdicts: Iterable[Verdict]) -> pd.DataFrame:
+    """Return one row per law, variant and implementation: the worst outcome and the cases run."""
+    groups: dict[tuple[str, str, str], list[Verdict]] = {}
+    for row in verdicts:
+        groups.setdefault((row.variant, row.law, row.implementation), []).append(row)
+    records = []
+    for rows in groups.values():
+        worst = min(rows, key=lambda row: _OUTCOMES.index(row.status))
+        records.append(_record(worst) | {"cases": sum(row.cases for row in rows)})
+    return pd.DataFrame.from_records(records)
+
+
+def anchor(kind: str, *parts: object) -> str:
+    """Return an id for a link: stable between runs, safe whatever `parts` hold."""
+    text = "\0".join(map(str, parts)).encode("utf-8", "surrogatepass")
+    return f"{kind}-{hashlib.sha256(text).hexdigest()[:10]}"
+
+
+def plugin_options(argv: Sequence[str]) -> str:
+    """Return the `--plugin` options of a command line, without which no line of it replays."""
+    words = []
+    for position, word in enumerate(argv):
+        if word == "--plugin" and position + 1 < len(argv):
+            words += [word, argv[position + 1]]
+        elif word.startswith("--plugin="):
+            words.append(word)
+    return "".join(f" {shlex.quote(word)}" for word in words)
+
+
+def _cell(row: Measurement | Comparison) -> tuple[object, ...]:
+    return tuple(getattr(row, name) for name in CELL)
+
+
+def _quoted(row: Measurement) -> str:
+    return shlex.quote(f"{row.variant}/{row.implementation} {row.case}")
+
+
+def _timing_line(row: Measurement) -> str:
+    options = {
+        "--variant": row.variant,
+        "--implementation": row.implementation,
+        "--case": row.case,
+        "--direction": row.direction,
+        "--device": row.device.partition(":")[0],
+        "--threads": str(row.threads),
+    }
+    words = [f"{name} {shlex.quote(value)}" for name, value in options.items()]
+    return " ".join(["python3 -m harness bench", *words])
+
+
+def _compared_columns(row: Comparison | None) -> dict[str, object]:
+    names = (
+        "ratio", "ratio_low", "ratio_high", "p_value", "p_adjusted", "verdict", "why",
+        "baseline_median_ns", "baseline_peak_bytes",
+    )  # fmt: skip
+    values = {name: getattr(row, name) if row else None for name in names}
+    return values | {"verdict": str(row.verdict) if row else "", "why": row.why if row else ""}
+
+
+def _geometry(line: str) -> dict[str, object]:
+    """Return the columns of a case; empty ones where another version wrote it differently."""
+    try:
+        case = ConvCase.parse(line)
+    except CaseError:
+        return dict.fromkeys(("n", "c_in", "c_out", "spatial_dims", "taps", "macs"), math.nan)
+    return {
+        "n": case.n,
+        "c_in": case.c_in,
+        "c_out": case.c_out,
+        "spatial_dims": case.spatial_dims,
+        "taps": case.taps,
+        "macs": case.macs,
+    }
+
+
+def _record(row: GeometricMean | Verdict) -> dict[str, object]:
+    record = dataclasses.asdict(row)
+    key = "verdict" if isinstance(row, GeometricMean) else "status"
+    return record | {key: str(record[key])}
+
+
+def _quotient(above: pd.Series, below: pd.Series) -> pd.Series:
+    numbers = pd.to_numeric(below, errors="coerce").astype(float)
+    return pd.to_numeric(above, errors="coerce").astype(float) / numbers.where(numbers > 0)
