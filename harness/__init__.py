@@ -1,0 +1,1 @@
+"""The law and the clock: what knows nothing about any particular convolution."""

@@ -70,6 +70,11 @@ class Trial:
         arguments = {**self.tensors, **replaced}
         return as_outputs(self.function(*arguments.values(), **self.keywords))
 
+    def called(self, keywords: Mapping[str, Any], **replaced: Value) -> Outputs:
+        """Return the outputs with some keyword arguments changed, and arguments replaced."""
+        arguments = {**self.tensors, **replaced}
+        return as_outputs(self.function(*arguments.values(), **{**self.keywords, **keywords}))
+
     def truth(self, **replaced: Value) -> Outputs:
         """Return the oracle's outputs in float64, on the CPU."""
         if not replaced:

@@ -107,3 +107,19 @@ def _processor_name() -> str:
         return platform.processor() or platform.machine()
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
+
+
+def choose_device(word: str) -> str:
+    """Return `cpu` or `cuda` for `auto`, `cpu` or `cuda`.
+
+    Raises:
+        CaseError: `cuda` where there is none.
+    """
+    import torch
+
+    from harness.case import CaseError
+
+    available = torch.cuda.is_available()
+    if word == "cuda" and not available:
+        raise CaseError("device='cuda' needs a CUDA device, and this machine has none; try 'cpu'")
+    return ("cuda" if available else "cpu") if word == "auto" else word

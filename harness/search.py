@@ -13,7 +13,7 @@ from harness.case import ConvCase
 from harness.check import Refuted, Trial
 from harness.law import Law
 from harness.results import Outcome
-from harness.screen import render
+from harness.screen import render, replay_line
 from harness.strategies import cases
 from harness.variant import Implementation, Variant
 
@@ -26,6 +26,7 @@ class Finding:
     cases: int
     case: ConvCase | None = None
     screen: str = ""
+    replay: str = ""
     error_over_bound: float = 0.0
     tier: str = "T0"
 
@@ -47,7 +48,8 @@ class Profile:
 
 
 PROFILES = {
-    "dev": Profile(cases=20),
+    "quick": Profile(cases=8),
+    "dev": Profile(cases=20, seed=None),
     "ci": Profile(cases=60),
     "deep": Profile(cases=2000, seed=None),
 }
@@ -63,6 +65,7 @@ class _Tally:
     tier: str = "T0"
     failing: ConvCase | None = None
     screen: str = ""
+    replay: str = ""
     crashed: bool = False
 
 
@@ -144,7 +147,7 @@ def _attempt(
         law.check(trial)
     except Exception as error:
         tally.failing, tally.crashed = inside, not isinstance(error, Refuted)
-        tally.screen = render(law, trial, error)
+        tally.screen, tally.replay = render(law, trial, error), replay_line(trial, law)
         raise
     note = trial.closeness
     tally.vacuous += bool(note.compared) and note.vacuous == note.compared
@@ -156,7 +159,8 @@ def _finding(law: Law, tally: _Tally) -> Finding:
     if tally.failing is not None:
         outcome = Outcome.CRASHED if tally.crashed else Outcome.REFUTED
         return Finding(
-            outcome=outcome, cases=tally.executed, case=tally.failing, screen=tally.screen
+            outcome=outcome, cases=tally.executed, case=tally.failing, screen=tally.screen,
+            replay=tally.replay,
         )
     if not tally.executed:
         return Finding(outcome=Outcome.UNSUPPORTED, cases=0, screen=tally.reason)

@@ -90,7 +90,7 @@ def _make(
         return mask.to(device=device, dtype=torch.bool if as_bool else torch_dtype(case.dtype))
     value = _fill(shape, case, arg.role, generator).to(torch_dtype(case.dtype))
     value = value.to(device)
-    return _lay_out(value, case.layout) if arg.role is Role.SIGNAL else value
+    return lay_out(value, case.layout) if arg.role is Role.SIGNAL else value
 
 
 def _fill(shape: Shape, case: ConvCase, role: Role, generator: torch.Generator) -> Tensor:
@@ -101,9 +101,7 @@ def _fill(shape: Shape, case: ConvCase, role: Role, generator: torch.Generator) 
     if case.fill == "arange":
         return (torch.arange(count, dtype=torch.float64) % (2 * largest + 1) - largest).view(shape)
     if case.fill in ("exact", "sparse"):
-        value = torch.randint(
-            -largest, largest + 1, shape, generator=generator, dtype=torch.float64
-        )
+        value = _integers(count, largest, generator).view(shape)
         if case.fill == "sparse":
             value *= torch.rand(shape, generator=generator) < 0.25
         return value
@@ -112,6 +110,16 @@ def _fill(shape: Shape, case: ConvCase, role: Role, generator: torch.Generator) 
         exponents = torch.randint(-8, 9, shape, generator=generator)
         value *= torch.exp2(exponents.double())
     return value
+
+
+def _integers(count: int, largest: int, generator: torch.Generator) -> Tensor:
+    """Return whole numbers without 0, every run of `2 largest` of them a permutation.
+
+    Neighbours differ, so that a swapped or repeated entry shows in the smallest tensors already.
+    """
+    block = torch.cat([torch.arange(1, largest + 1), -torch.arange(1, largest + 1)]).double()
+    order = torch.rand(-(-count // len(block)), len(block), generator=generator).argsort(1)
+    return block[order].flatten()[:count]
 
 
 def make_mask(shape: Shape, family: str, generator: torch.Generator) -> Tensor:
@@ -150,10 +158,10 @@ def _box(shape: Shape, generator: torch.Generator) -> Tensor:
     return mask
 
 
-def _lay_out(value: Tensor, layout: str) -> Tensor:
+def lay_out(value: Tensor, layout: str) -> Tensor:
     """Return the same values in another memory layout; gaps hold NaN."""
-    if layout == "contiguous":
-        return value
+    if layout == "contiguous" or value.dim() < 2:
+        return value.contiguous()
     if layout == "transposed":
         return value.transpose(-1, value.dim() - 2).contiguous().transpose(-1, value.dim() - 2)
     if layout == "channels_last":

@@ -1,0 +1,1 @@
+"""One folder per variant of convolution; what several need is in `_shared`."""

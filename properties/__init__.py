@@ -1,0 +1,1 @@
+"""The laws, the mutants that test them, and the tests that run both."""

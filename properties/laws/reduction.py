@@ -48,7 +48,9 @@ ONES_ARE_PLAIN = Law(
     id="M2",
     name="ones_mask_is_plain",
     statement="f(x, w, b, m = 1) = conv(x, w) + b",
+    domain="a bias that is added everywhere, where there is a choice",
     requires=frozenset({Trait.ONES_ARE_PLAIN}),
+    within=lambda case: case.with_options(bias_where=None),
     check=_ones_are_plain,
 )
 

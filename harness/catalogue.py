@@ -1,0 +1,108 @@
+"""What the table holds, as text, JSON and Markdown: projections that cannot disagree with it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from harness.results import ImplementationCard, LawCard, VariantCard
+from harness.table import Table, with_oracle
+from harness.variant import Kind, Variant
+
+
+def variant_card(variant: Variant) -> VariantCard:
+    """Return what a run records of `variant`."""
+    return VariantCard(
+        name=variant.name,
+        equation=variant.equation,
+        source=variant.source,
+        traits=tuple(sorted(trait.name for trait in variant.traits)),
+        baseline=variant.reference.name,
+        implementations=tuple(
+            ImplementationCard(
+                name=i.name,
+                kind=str(i.kind),
+                needs=tuple(sorted(map(str, i.needs))),
+                available=i.missing() is None,
+                reason=i.missing(),
+                origin=i.origin,
+            )
+            for i in with_oracle(variant)
+        ),
+    )
+
+
+def law_cards(table: Table) -> tuple[LawCard, ...]:
+    """Return what a run records of the laws."""
+    return tuple(
+        LawCard(
+            id=law.id,
+            name=law.name,
+            statement=law.statement,
+            requires=tuple(sorted(trait.name for trait in law.requires)),
+        )
+        for law in table.laws.values()
+    )
+
+
+def describe(table: Table) -> dict[str, Any]:
+    """Return the table as plain data: the contract of `list --json`."""
+    cards = [variant_card(variant) for variant in table.variants.values()]
+    return {
+        "variants": [
+            {
+                "name": card.name,
+                "equation": card.equation,
+                "source": card.source,
+                "traits": list(card.traits),
+                "implementations": [
+                    {
+                        "name": i.name,
+                        "kind": i.kind,
+                        "needs": list(i.needs),
+                        "available": i.available,
+                        "reason": i.reason,
+                        "origin": i.origin,
+                    }
+                    for i in card.implementations
+                ],
+            }
+            for card in cards
+        ],
+        "laws": [
+            {"id": c.id, "name": c.name, "statement": c.statement, "requires": list(c.requires)}
+            for c in law_cards(table)
+        ],
+    }
+
+
+def text(table: Table) -> str:
+    """Return the table for a reader at a terminal."""
+    lines = []
+    for variant in table.variants.values():
+        lines += [f"{variant.name}: {variant.equation}", f"  source: {variant.source}"]
+        for i in with_oracle(variant):
+            reason = i.missing()
+            state = f"not available: {reason}" if reason else "available"
+            origin = f" ({i.origin})" if i.origin else ""
+            lines.append(f"  {i.kind:<10} {i.name:<26} {state}{origin}")
+        lines += [f"  cases: {', '.join(variant.cases)}", ""]
+    lines.append(f"{len(table.laws)} laws")
+    lines += [f"  {law.id:<4} {law.name}: {law.statement}" for law in table.laws.values()]
+    return "\n".join(lines)
+
+
+def markdown(table: Table) -> str:
+    """Return the table of the README."""
+    lines = ["| variant | equation | reference | optimized | laws |", "|---|---|---|---|---|"]
+    for variant in table.variants.values():
+        by_kind = {
+            kind: ", ".join(f"`{i.name}`" for i in variant.implementations if i.kind is kind)
+            for kind in (Kind.REFERENCE, Kind.OPTIMIZED)
+        }
+        equation = variant.equation.replace("|", "\\|")
+        laws = len(table.laws_of(variant))
+        lines.append(
+            f"| `{variant.name}` | `{equation}` | {by_kind[Kind.REFERENCE]} "
+            f"| {by_kind[Kind.OPTIMIZED]} | {laws} |"
+        )
+    return "\n".join(lines)

@@ -1,0 +1,78 @@
+"""The functional form refuses what cannot be, with argument, value and expectation."""
+
+import pytest
+import torch
+from torch import nn
+
+from harness.call import from_layer
+from harness.case import CaseError, ConvCase
+from harness.search import Profile, search
+from harness.table import load_table
+from impls.partial import functional as partial
+from impls.plain import functional as plain
+
+X = torch.zeros(2, 4, 8, 8)
+W = torch.zeros(6, 4, 3, 3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "message"),
+    [
+        ((X, W[:, :2]), {}, r"weight.shape=\(6, 2, 3, 3\) must be \(6, 4, 3, 3\)"),
+        ((X, W), {"groups": 3}, "c_in=4 is not divisible by groups=3"),
+        ((X, W), {"stride": (1, 2, 3)}, r"stride=\(1, 2, 3\) needs 2 entries, one per spatial axis"),
+        ((X, W), {"padding": -1}, r"padding=\(-1, -1\) must be at least 0"),
+        ((X, W), {"padding": "sam"}, "padding='sam' must be a number per axis, 'valid' or 'same'"),
+        ((X, W), {"padding": "same", "stride": 2}, r"padding='same' needs stride 1, not stride=\(2, 2\)"),
+        ((X, W), {"padding_mode": "mirror"}, "padding_mode=mirror must be one of zeros, reflect"),
+        ((X, W), {"padding": 9, "padding_mode": "circular"}, r"in_size=\(8, 8\) must be at least \(9, 9\)"),
+        ((X, W), {"epsilon": 1}, "epsilon=1: plain takes no argument 'epsilon'; it takes stride"),
+        ((X, W), {"implementation": "fast"}, "implementation='fast' must be one of library"),
+        ((X[0], W), {}, r"x.shape=\(4, 8, 8\) needs 4 axes: batch, channels and 2 spatial"),
+        ((X, W, torch.zeros(5)), {}, r"bias.shape=\(5,\) must be \(6,\)"),
+        ((X, torch.zeros(6, 4, 11, 3)), {}, r"spans 11 on spatial axis 0, larger than the padded input 8"),
+    ],
+)
+def test_bad_arguments_are_refused(arguments, options, message):
+    with pytest.raises(CaseError, match=message):
+        plain(*arguments, **options)
+
+
+@pytest.mark.parametrize(
+    ("mask", "message"),
+    [
+        (torch.ones(1, 3, 8, 8), r"mask.shape=\(1, 3, 8, 8\) must be \(2, 4, 8, 8\) or"),
+        (torch.full((2, 4, 8, 8), 2.0), r"mask must hold values in \[0, 1\]"),
+        (torch.full((2, 4, 8, 8), float("nan")), r"mask must hold values in \[0, 1\]"),
+        (torch.full((2, 4, 8, 8), 3), r"mask must hold values in \[0, 1\]"),
+    ],
+)
+def test_bad_masks_are_refused(mask, message):
+    with pytest.raises(CaseError, match=message):
+        partial(X, W, None, mask)
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths:UserWarning")
+@pytest.mark.parametrize("mode", ["zeros", "reflect", "replicate", "circular"])
+@pytest.mark.parametrize("kernel_size", [(2, 3), (3, 4), (4, 2)])
+def test_same_padding_is_that_of_torch_for_even_kernels_too(kernel_size, mode):
+    torch.manual_seed(0)
+    layer = nn.Conv2d(4, 6, kernel_size, padding="same", padding_mode=mode, dtype=torch.float64)
+    x = torch.randint(-3, 4, (2, 4, 8, 8)).double()
+    with torch.no_grad():
+        for parameter in layer.parameters():  # integers, so that both sums are exact
+            parameter.copy_(torch.randint(-2, 3, parameter.shape))
+        expected = layer(x)
+        got = plain(x, layer.weight, layer.bias, padding="same", padding_mode=mode)
+    assert torch.equal(got, expected)
+
+
+def test_a_stranger_s_layer_is_adapted_and_judged():
+    table = load_table()
+    variant, law = table.variant("plain"), table.law("agrees_with_the_oracle")
+    right = from_layer("nn", {1: nn.Conv1d, 2: nn.Conv2d}, takes=("padding_mode",))
+    effort = Profile(cases=30)
+    assert search(law, variant, right, effort).outcome == "HOLDS"
+    assert right.unsupported(ConvCase.parse("n1 c1>1 i1x1x1 k1x1x1")) == (
+        "has no class for 3 spatial dimensions"
+    )

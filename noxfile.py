@@ -1,0 +1,97 @@
+"""What can be done here, one sentence each: `python3 -m nox -l`."""
+
+import hashlib
+import os
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2024.4.15"
+nox.options.default_venv_backend = "none"  # one shared environment: one per session costs 1.2 GB
+nox.options.sessions = ["properties"]
+
+ROOT = Path(__file__).parent
+SHARED = ROOT / ".nox" / "shared"
+EXTRAS = "bench,report,profile,dev"
+
+
+def python() -> str:
+    """Return the interpreter of the shared environment, made first if need be.
+
+    CONVHARNESS_PYTHON names an existing interpreter to be used as it is.
+    """
+    if given := os.environ.get("CONVHARNESS_PYTHON"):
+        return given
+    binaries = SHARED / ("Scripts" if os.name == "nt" else "bin")
+    interpreter = str(binaries / "python")
+    inputs = [(ROOT / name).read_bytes() for name in ("pyproject.toml", "constraints.txt")]
+    wanted = hashlib.sha256(b"\0".join([*inputs, sys.version.encode()])).hexdigest()
+    stamp = SHARED / "stamp"
+    if not stamp.exists() or stamp.read_text(encoding="utf-8") != wanted:
+        print(f"making {SHARED}: torch and what the reports need, once", file=sys.stderr)
+        venv.create(SHARED, with_pip=True, clear=True)
+        pip = [interpreter, "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
+        target = [*pip, "--constraint", "constraints.txt", "--editable", f".[{EXTRAS}]"]
+        subprocess.run(target, cwd=ROOT, check=True)
+        stamp.write_text(wanted, encoding="utf-8")
+    return interpreter
+
+
+def run(session: nox.Session, *command: str) -> None:
+    """Run a Python module of the shared environment from the root of the checkout."""
+    session.chdir(ROOT)
+    session.run(python(), "-m", *command, external=True)
+
+
+@nox.session
+def properties(session: nox.Session) -> None:
+    """Check every law over every available implementation; arguments go to pytest."""
+    run(session, "pytest", "properties", *session.posargs)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Check, time, and write the page; arguments go to `harness bench`."""
+    run(session, "harness", "bench", *session.posargs)
+
+
+@nox.session
+def report(session: nox.Session) -> None:
+    """Write the page of a run: `nox -s report -- RUN`."""
+    run(session, "harness", "report", *session.posargs)
+
+
+@nox.session
+def profile(session: nox.Session) -> None:
+    """Record traces and operator tables; arguments go to `harness profile`."""
+    run(session, "harness", "profile", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style, formatting and the direction of imports."""
+    run(session, "ruff", "check", ".")
+    run(session, "ruff", "format", "--check", ".")
+    script = "import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports())"
+    session.run(python(), "-c", script, external=True)
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Check the types of harness and reports strictly."""
+    run(session, "mypy")
+
+
+@nox.session
+def selftest(session: nox.Session) -> None:
+    """Test the harness and the reports themselves, examples in docstrings included."""
+    run(session, "pytest", "harness", "reports", "--doctest-modules", *session.posargs)
+
+
+@nox.session
+def readme(session: nox.Session) -> None:
+    """Rewrite the generated table of the README; `-- --check` only compares."""
+    run(session, "harness.readme", *session.posargs)
