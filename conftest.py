@@ -22,7 +22,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     ):
         group.addoption(f"--{name}", action="append", default=[], metavar=name.upper(), help=words)
     group.addoption(
-        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="where implementations run"
+        "--device",
+        choices=("auto", "cpu", "cuda"),
+        default="auto",
+        help="where implementations run",
     )
 
 

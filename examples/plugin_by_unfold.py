@@ -1,6 +1,6 @@
 """A partial convolution from outside the tree: 30 lines are enough.
 
-    python3 -m harness bench --plugin examples/plugin_by_unfold.py --variant partial
+python3 -m harness bench --plugin examples/plugin_by_unfold.py --variant partial
 """
 
 from typing import NamedTuple
@@ -17,6 +17,7 @@ class Output(NamedTuple):
 
 
 def by_unfold(x, weight, bias, mask, *, stride, padding, dilation, groups):
+    assert groups == 1
     mask = torch.ones_like(x[:1, :1]) if mask is None else mask.to(x.dtype)
     geometry = {"dilation": dilation, "padding": padding, "stride": stride}
     columns = F.unfold(torch.where(mask > 0, x * mask, 0), weight.shape[2:], **geometry)
@@ -25,7 +26,7 @@ def by_unfold(x, weight, bias, mask, *, stride, padding, dilation, groups):
     updated = present.clamp(max=1)
     y = weight.flatten(1) @ columns * torch.where(present > 0, win / present, 0)
     y = (y + (0 if bias is None else bias[:, None])) * updated
-    axes = zip(x.shape[2:], weight.shape[2:], stride, padding, dilation)
+    axes = zip(x.shape[2:], weight.shape[2:], stride, padding, dilation, strict=True)
     size = [(n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in axes]
     return Output(y.unflatten(2, size), updated.unflatten(2, size))
 

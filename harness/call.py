@@ -176,9 +176,11 @@ def _case_of(
     several = variant.domain.sources
     batch, c_in = _batch_and_channels(signal, several, len(kernel_size))
     filters = weight if isinstance(weight[0], int) else next(w for w in weight if w is not None)
+    # a weight may hold stacks of kernels before its output channels
+    c_out = filters[0] if several else filters[-len(kernel_size) - 2]
     words = {n: str(v) for n, v in options if str(v) != variant.options[n][0]}
     case = ConvCase(
-        n=batch, c_in=sum(c_in), c_out=filters[0], in_size=signal[2:] if size is None else size,
+        n=batch, c_in=sum(c_in), c_out=c_out, in_size=signal[2:] if size is None else size,
         kernel_size=kernel_size, stride=stride, padding=padding, dilation=dilation, groups=groups,
         bias=any(a.role is Role.BIAS and s for a, s in zip(variant.args, shapes, strict=True)),
         options=tuple(sorted(words.items())), sources=c_in if several else (),
@@ -265,7 +267,9 @@ def _pad_signal(
     padded = []
     for arg, value in zip(variant.args, tensors, strict=True):
         touched = arg.role is Role.SIGNAL or arg.covers == variant.args[0].name
-        padded.append(pad(value, sides, mode) if touched and value is not None else value)
+        # a mask per window has axes of its own, which padding does not touch
+        spatial = touched and value is not None and value.dim() == len(sides) + 2
+        padded.append(pad(value, sides, mode) if spatial else value)
     return tuple(padded)
 
 

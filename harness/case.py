@@ -177,18 +177,18 @@ def _times(sizes: tuple[int, ...]) -> str:
 
 
 def _parse_token(token: str) -> Mapping[str, object]:
-    for name, words in (("dtype", DTYPES), ("layout", LAYOUTS), ("fill", FILLS)):
+    for field, words in (("dtype", DTYPES), ("layout", LAYOUTS), ("fill", FILLS)):
         if token in words:
-            return {name: token}
+            return {field: token}
     if "=" in token:
-        name, value = token.split("=", 1)
-        if not name.isidentifier() or not value:
+        option, _, word = token.partition("=")
+        if not option.isidentifier() or not word:
             raise CaseError(f"{token!r} is no option: expected name=value")
-        return {name: value}
+        return {option: word}
     if channels := _CHANNELS.fullmatch(token):
         sources = tuple(map(int, channels["sources"].split("+")))
-        several = {"sources": sources} if len(sources) > 1 else {}
-        return {"c_in": sum(sources), "c_out": int(channels["out"]), **several}
+        counts = {"c_in": sum(sources), "c_out": int(channels["out"])}
+        return {**counts, "sources": sources} if len(sources) > 1 else counts
     if match := _TOKEN.fullmatch(token):
         letter, value = match["letter"], match["value"]
         if letter in _SIZES and not value.endswith("x") and "xx" not in value:
@@ -198,10 +198,10 @@ def _parse_token(token: str) -> Mapping[str, object]:
             if letter == "b" and number > 1:
                 raise CaseError(f"{token!r}: b is 0 or 1")
             return {_SCALARS[letter]: bool(number) if letter == "b" else number}
-    words = ", ".join((*DTYPES, *LAYOUTS, *FILLS))
+    listed = ", ".join((*DTYPES, *LAYOUTS, *FILLS))
     raise CaseError(
         f"{token!r} is no token of a case: expected n c i k s p d g b seed with numbers "
-        f"(n2 c4>6 i8x9 k3x2), name=value, or one of {words}"
+        f"(n2 c4>6 i8x9 k3x2), name=value, or one of {listed}"
     )
 
 

@@ -19,7 +19,7 @@ Outputs = dict[str, Tensor]
 DIFFERENTIABLE = (Role.SIGNAL, Role.WEIGHT, Role.BIAS, Role.NOISE)
 
 
-class Refuted(Exception):  # noqa: N818 - the word for a law's verdict, not an error of ours
+class Refuted(Exception):
     """A law does not hold: what was compared, and both sides where they are tensors."""
 
     def __init__(

@@ -11,7 +11,7 @@ import json
 import os
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -202,6 +202,24 @@ class Recorder:
             raise ResultsError(
                 f"{self.folder / name}: cannot append: {error.strerror}; {kept}"
             ) from error
+
+    def write_profile(self, entries: Sequence[Mapping[str, Any]]) -> None:
+        """Write the operator tables of `harness.profile` to `profile.json`."""
+        path = self.folder / "profile.json"
+        try:
+            path.write_text(json.dumps(entries, indent=1) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise ResultsError(f"{path}: cannot be written: {error.strerror}") from error
+
+    def mend(self) -> None:
+        """Cut off the unfinished last lines that a killed run left, so that rows can follow."""
+        for name in ("measurements.jsonl", "verdicts.jsonl"):
+            path = self.folder / name
+            try:
+                if path.exists() and not (text := path.read_bytes()).endswith(b"\n"):
+                    os.truncate(path, text.rfind(b"\n") + 1)
+            except OSError as error:
+                raise ResultsError(f"{path}: cannot be mended: {error.strerror}") from error
 
 
 def load_run(folder: str | Path) -> LoadedRun:

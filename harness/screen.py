@@ -102,5 +102,8 @@ def _grid(name: str, tensor: Tensor, mark: tuple[int, ...] | None = None) -> lis
 
 
 def _number(value: float) -> str:
-    whole = value.is_integer() and abs(value) < 1e9
-    return str(int(value)) if whole else f"{value:.4g}"
+    if value.is_integer() and abs(value) < 1e9:
+        return str(int(value))
+    short = f"{value:.4g}"
+    # 7.99999992 must not read as 8
+    return f"{value:.9g}" if float(short).is_integer() else short

@@ -58,7 +58,6 @@ PROFILES = {
 @dataclass(slots=True)
 class _Tally:
     executed: int = 0
-    declined: int = 0
     vacuous: int = 0
     reason: str = ""
     error_over_bound: float = 0.0
@@ -88,7 +87,8 @@ def search(
     tally = _Tally()
 
     def attempt(case: ConvCase) -> None:
-        _attempt(law, variant, implementation, case, device, variants or {}, tally)
+        if not _attempt(law, variant, implementation, case, device, variants or {}, tally):
+            hypothesis.reject()  # so that a declined case does not count against the profile's
 
     settings = hypothesis.settings(
         max_examples=max(1, round(profile.cases * law.share)),
@@ -107,6 +107,8 @@ def search(
         test = hypothesis.example(case)(test)
     try:
         test()
+    except hypothesis.errors.Unsatisfiable:
+        pass  # every drawn case was declined: said in the finding
     except Exception:
         if tally.failing is None:
             raise  # not from the implementation: a fault of the search itself
@@ -132,14 +134,15 @@ def replay(
 def _attempt(
     law: Law, variant: Variant, implementation: Implementation, case: ConvCase, device: str,
     variants: Mapping[str, Variant], tally: _Tally,
-) -> None:  # fmt: skip
+) -> bool:  # fmt: skip
+    """Run the law on `case`; return whether it applied. What it found goes to `tally`."""
     inside = law.within(case) if law.within else case
     if inside is None:
-        tally.declined, tally.reason = tally.declined + 1, f"outside the law's domain: {law.domain}"
-        return
+        tally.reason = f"outside the law's domain: {law.domain}"
+        return False
     if reason := declines(implementation, variant, inside):
-        tally.declined, tally.reason = tally.declined + 1, reason
-        return
+        tally.reason = reason
+        return False
     variant.check_case(inside)
     trial = Trial(variant, implementation, inside, device, variants)
     tally.executed += 1
@@ -153,13 +156,17 @@ def _attempt(
     tally.vacuous += bool(note.compared) and note.vacuous == note.compared
     tally.error_over_bound = max(tally.error_over_bound, note.error_over_bound)
     tally.tier = max(tally.tier, note.tier)
+    return True
 
 
 def _finding(law: Law, tally: _Tally) -> Finding:
     if tally.failing is not None:
         outcome = Outcome.CRASHED if tally.crashed else Outcome.REFUTED
         return Finding(
-            outcome=outcome, cases=tally.executed, case=tally.failing, screen=tally.screen,
+            outcome=outcome,
+            cases=tally.executed,
+            case=tally.failing,
+            screen=tally.screen,
             replay=tally.replay,
         )
     if not tally.executed:

@@ -60,6 +60,7 @@ def cases(
         options=tuple(sorted(changed.items())),
         sources=sources,
     )  # fmt: skip
+    case = domain.settle(case) if domain.settle else case
     spare = _per_axis(draw, rank, st.integers(0, _SPARE[rank]))
     return replace(
         case, in_size=tuple(a + b for a, b in zip(_least(variant, case), spare, strict=True))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import importlib
 import importlib.util
 import pkgutil
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
@@ -94,8 +95,10 @@ def load_table(plugins: Sequence[str] = ()) -> Table:
     laws = _load_laws()
     failures = []
     installed = metadata.entry_points(group=ENTRY_POINT_GROUP)
-    sources = [(f"entry point {point.name}", point.load) for point in installed]
-    sources += [(f"plug-in {word}", lambda word=word: _import(word)) for word in plugins]
+    sources: list[tuple[str, Callable[[], object]]] = [
+        (f"entry point {point.name}", point.load) for point in installed
+    ]
+    sources += [(f"plug-in {word}", functools.partial(_import, word)) for word in plugins]
     for label, load in sources:
         try:
             variants = _extend(variants, load(), label)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import product
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -79,7 +80,7 @@ def taps(
     )
     out_size = [(size - d * (k - 1) - 1) // s + 1 for size, k, s, d in axes]
     for tap in product(*(range(k) for k in kernel_size)):
-        window = tuple(
+        window: tuple[Any, ...] = tuple(
             slice(u * d, u * d + (count - 1) * s + 1, s)
             for u, count, (_, _, s, d) in zip(tap, out_size, axes, strict=True)
         )

@@ -74,7 +74,9 @@ def roundings(variant: Variant, case: ConvCase, direction: Role | None) -> int:
     if direction is None:
         return case.n_acc + 1 + extra
     if direction in (Role.SIGNAL, Role.NOISE):
-        return case.taps * case.c_out // case.groups + 1 + extra
+        # a source is shared by all positions along the axes that it does not span
+        shared = prod(map(max, case.in_size, case.out_size)) if case.sources else 0
+        return case.taps * case.c_out // case.groups + shared + 1 + extra
     return max(case.n, 1) * prod(case.out_size) + 1 + extra
 
 

@@ -67,6 +67,7 @@ class Trait(StrEnum):
     MASKS_TAPS = "masked taps take no part"
     REWEIGHTS_BY_COVERAGE = "divides by the coverage of the window"
     SCALES_BY_MASK = "multiplies the output by the mask's share at the window's centre"
+    TAKES_SOURCES = "takes one source per subset of the spatial axes"
     SUMS_SOURCES = "is a sum of one convolution per source"
     TILES_SOURCES = "is one convolution of the tiled sources"
     EXTENDS_POLYNOMIALLY = "continues the image by polynomials"
@@ -108,6 +109,7 @@ class Domain:
             `dilation * (kernel_size - 1) / 2`.
         sources: Whether the signal comes in one source per subset of the axes.
         least_size: Smallest allowed `in_size` for the other fields of a case, per axis.
+        settle: Moves a drawn case whose options do not fit its geometry inside.
         strides, dilations: Whether any but 1 is allowed.
     """
 
@@ -116,6 +118,7 @@ class Domain:
     same_size: bool = False
     sources: bool = False
     least_size: Callable[[ConvCase], Shape] | None = None
+    settle: Callable[[ConvCase], ConvCase] | None = None
     strides: bool = True
     dilations: bool = True
 
@@ -239,13 +242,13 @@ class Variant:
             self.check(case)
 
     def call_keywords(self, case: ConvCase) -> dict[str, Any]:
-        """Return the keyword arguments of the functional form for `case`: geometry, then every
-        option that is not at its default.
-        """
+        """Return the keywords of the functional form: geometry, options not at their default."""
         names = ("stride", "dilation", "groups")
         geometry = {name: getattr(case, name) for name in names}
         if not self.domain.same_size:
             geometry["padding"] = case.padding
+        if self.domain.sources:  # sources and weights need not span every axis
+            geometry |= {"size": case.in_size, "kernel_size": case.kernel_size}
         chosen = {name: value for name, value in case.options if name in self.keywords}
         return geometry | {name: self.keywords[name](value) for name, value in chosen.items()}
 

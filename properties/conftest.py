@@ -10,9 +10,9 @@ import hypothesis
 import pytest
 import torch
 
-from harness.machine import choose_device
 from harness.corpus import load_corpus
 from harness.judge import pairs
+from harness.machine import choose_device
 from harness.matrix import render_matrix
 from harness.results import Verdict
 from harness.search import PROFILES
@@ -21,11 +21,6 @@ from harness.table import Table, UnknownName, load_table
 ROOT = Path(__file__).parent
 VERDICTS = pytest.StashKey[list[Verdict]]()
 TABLE = pytest.StashKey[Table]()
-
-
-def _profile_name(config: pytest.Config) -> str:
-    name = hypothesis.settings.get_current_profile_name()
-    return name if name in PROFILES else "dev"
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -57,8 +52,14 @@ def device(request):
 
 
 @pytest.fixture(scope="session")
-def profile(request):
-    chosen = PROFILES[_profile_name(request.config)]
+def profile_name():
+    name = hypothesis.settings.get_current_profile_name()
+    return name if name in PROFILES else "dev"
+
+
+@pytest.fixture(scope="session")
+def profile(request, profile_name):
+    chosen = PROFILES[profile_name]
     seed = request.config.getoption("--hypothesis-seed", None)
     if chosen.seed is None:
         seed = int(seed) if seed and seed.isdigit() else random.SystemRandom().randrange(2**32)
@@ -87,7 +88,9 @@ def run_id() -> str:
     return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
     rows = config.stash[VERDICTS]
     for failure in config.stash[TABLE].failures:
         terminalreporter.write_line(failure, yellow=True)

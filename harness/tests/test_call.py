@@ -20,17 +20,33 @@ W = torch.zeros(6, 4, 3, 3)
     [
         ((X, W[:, :2]), {}, r"weight.shape=\(6, 2, 3, 3\) must be \(6, 4, 3, 3\)"),
         ((X, W), {"groups": 3}, "c_in=4 is not divisible by groups=3"),
-        ((X, W), {"stride": (1, 2, 3)}, r"stride=\(1, 2, 3\) needs 2 entries, one per spatial axis"),
+        (
+            (X, W),
+            {"stride": (1, 2, 3)},
+            r"stride=\(1, 2, 3\) needs 2 entries, one per spatial axis",
+        ),
         ((X, W), {"padding": -1}, r"padding=\(-1, -1\) must be at least 0"),
         ((X, W), {"padding": "sam"}, "padding='sam' must be a number per axis, 'valid' or 'same'"),
-        ((X, W), {"padding": "same", "stride": 2}, r"padding='same' needs stride 1, not stride=\(2, 2\)"),
+        (
+            (X, W),
+            {"padding": "same", "stride": 2},
+            r"padding='same' needs stride 1, not stride=\(2, 2\)",
+        ),
         ((X, W), {"padding_mode": "mirror"}, "padding_mode=mirror must be one of zeros, reflect"),
-        ((X, W), {"padding": 9, "padding_mode": "circular"}, r"in_size=\(8, 8\) must be at least \(9, 9\)"),
+        (
+            (X, W),
+            {"padding": 9, "padding_mode": "circular"},
+            r"in_size=\(8, 8\) must be at least \(9, 9\)",
+        ),
         ((X, W), {"epsilon": 1}, "epsilon=1: plain takes no argument 'epsilon'; it takes stride"),
         ((X, W), {"implementation": "fast"}, "implementation='fast' must be one of library"),
         ((X[0], W), {}, r"x.shape=\(4, 8, 8\) needs 4 axes: batch, channels and 2 spatial"),
         ((X, W, torch.zeros(5)), {}, r"bias.shape=\(5,\) must be \(6,\)"),
-        ((X, torch.zeros(6, 4, 11, 3)), {}, r"spans 11 on spatial axis 0, larger than the padded input 8"),
+        (
+            (X, torch.zeros(6, 4, 11, 3)),
+            {},
+            r"spans 11 on spatial axis 0, larger than the padded input 8",
+        ),
     ],
 )
 def test_bad_arguments_are_refused(arguments, options, message):

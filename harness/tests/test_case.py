@@ -38,7 +38,10 @@ def test_every_named_case_is_valid_and_prints_as_it_is_written(variant):
         ("n1 c6>8 i8 k3 g4", "c_in=6 is not divisible by groups=4"),
         ("n1 c8>6 i8 k3 g4", "c_out=6 is not divisible by groups=4"),
         ("n1 c1>1 i8x8 k3", r"kernel_size=\(3,\) needs 2 entries, one per spatial axis"),
-        ("n1 c1>1 i2 k5 p1", r"spans 5 on spatial axis 0, larger than the padded input 2 \+ 2 \* 1"),
+        (
+            "n1 c1>1 i2 k5 p1",
+            r"spans 5 on spatial axis 0, larger than the padded input 2 \+ 2 \* 1",
+        ),
         ("n1 c1>1 i4 k3 s0", r"stride=\(0,\) must be at least 1"),
         ("n1 c0>1 i4 k3", "c_in=0 must be at least 1"),
         ("n1 c1>1 i4", r"has no k token \(kernel_size\)"),

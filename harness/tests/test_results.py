@@ -84,7 +84,9 @@ def test_a_missing_folder_is_named(tmp_path):
 def test_an_unwritable_folder_is_a_clear_line(tmp_path):
     (tmp_path / "file").write_text("", encoding="utf-8")
     recorder = Recorder(tmp_path / "file" / "r")
-    with pytest.raises(ResultsError, match="cannot append: Not a directory; all earlier rows are kept"):
+    with pytest.raises(
+        ResultsError, match="cannot append: Not a directory; all earlier rows are kept"
+    ):
         recorder.add(ROW)
 
 

@@ -37,7 +37,14 @@ def test_a_counterexample_shrinks_to_the_smallest_case_and_replays():
     case = finding.case
     assert (case.n, case.c_in, case.c_out, case.groups, case.bias) == (1, 1, 1, 1, False)
     assert case.in_size == case.kernel_size == (2,)
-    for part in ("expected (1, 1, 1)", "got (1, 1, 1)", "difference", "x (1, 1, 2)", "weight", "replay:"):
+    for part in (
+        "expected (1, 1, 1)",
+        "got (1, 1, 1)",
+        "difference",
+        "x (1, 1, 2)",
+        "weight",
+        "replay:",
+    ):
         assert part in finding.screen
     assert f"python3 -m harness check 'plain/wrong/G1 {case}'" in finding.screen
 
@@ -156,7 +163,9 @@ def test_check_replays_from_the_command_line(cell, code, words):
 
 
 def test_a_broken_plug_in_is_refuted_on_one_screen():
-    done = _harness("check", "partial/broken n1 c1>1 i3 k2 p1", "--plugin", "examples/plugin_broken.py")
+    done = _harness(
+        "check", "partial/broken n1 c1>1 i3 k2 p1", "--plugin", "examples/plugin_broken.py"
+    )
     assert done.returncode == 1
     assert "REFUTED" in done.stdout
     assert "--plugin examples/plugin_broken.py" in done.stdout

@@ -30,13 +30,18 @@ def test_ten_variants_each_with_oracle_reference_and_optimized():
 @pytest.mark.parametrize(
     ("ask", "message"),
     [
-        (lambda t: t.variant("patial"), r"no variant 'patial'; variants are .*; did you mean 'partial'\?"),
+        (
+            lambda t: t.variant("patial"),
+            r"no variant 'patial'; variants are .*; did you mean 'partial'\?",
+        ),
         (
             lambda t: t.implementation(t.variant("partial"), "boxfilter"),
-            r"no implementation of partial 'boxfilter'; its implementations are oracle, "
-            r"convolved_mask, .*; did you mean 'box_filter'\?",
+            r"no implementation of partial 'boxfilter'; its .* are oracle, .*; did you mean 'box_filter'\?",
         ),
-        (lambda t: t.law("agrees_with_oracle"), r"no law .*; did you mean 'agrees_with_the_oracle'\?"),
+        (
+            lambda t: t.law("agrees_with_oracle"),
+            r"no law .*; did you mean 'agrees_with_the_oracle'\?",
+        ),
         (
             lambda t: t.case(t.variant("plain"), "unet_frist"),
             r"no case of plain 'unet_frist'; its cases are .*; did you mean 'unet_first'\?",
@@ -56,8 +61,10 @@ def test_unknown_names_come_with_what_exists_and_the_nearest(ask, message):
         ("IMPLEMENTATIONS = {'patial': []}", "did you mean 'partial'"),
         ("raise SystemError('at import')", "at import"),
         (
-            "from harness.api import Implementation\n"
-            "IMPLEMENTATIONS = {'partial': [Implementation(name='box_filter', load=print)]}",
+            """
+from harness.api import Implementation
+IMPLEMENTATIONS = {'partial': [Implementation(name='box_filter', load=print)]}
+""",
             "partial/box_filter is in the table already",
         ),
     ],
@@ -100,5 +107,7 @@ def test_importing_the_table_loads_nothing_heavy_and_starts_no_threads():
         "heavy = {'pandas', 'seaborn', 'matplotlib', 'triton', 'onnx', 'rich', 'scipy'};"
         "print(sorted(heavy & set(sys.modules)), threading.active_count())"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip() == "[] 1"

@@ -7,13 +7,23 @@ from hypothesis import strategies as st
 
 from harness.taps import apply_mask, pad, taps
 
-TORCH_MODE = {"zeros": "constant", "reflect": "reflect", "replicate": "replicate", "circular": "circular"}
+TORCH_MODE = {
+    "zeros": "constant",
+    "reflect": "reflect",
+    "replicate": "replicate",
+    "circular": "circular",
+}
 
 
 @settings(max_examples=150, deadline=None)
 @given(st.sampled_from(sorted(TORCH_MODE)), st.integers(1, 6), st.integers(1, 6), st.data())
 def test_padding_equals_that_of_torch(mode, height, width, data):
-    limit = {"zeros": 4, "replicate": 4, "reflect": min(height, width) - 1, "circular": min(height, width)}
+    limit = {
+        "zeros": 4,
+        "replicate": 4,
+        "reflect": min(height, width) - 1,
+        "circular": min(height, width),
+    }
     sides = st.integers(0, limit[mode])
     rows, columns = data.draw(st.tuples(sides, sides)), data.draw(st.tuples(sides, sides))
     x = torch.arange(2.0 * height * width).view(1, 2, height, width)

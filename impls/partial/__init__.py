@@ -73,6 +73,7 @@ VARIANT = Variant(
             Trait.ONES_UNPADDED_ARE_PLAIN,
             Trait.HOLES_INVISIBLE,
             Trait.SERVES_DIVERSE_SIZES,
+            Trait.BROADCASTS_MASK,
             Trait.REWEIGHTS_BY_COVERAGE,
         }
     ),

@@ -12,7 +12,9 @@ from harness.variant import Role, Trait, Value
 
 def _signal_is_linear(case: ConvCase) -> ConvCase | None:
     """Leave out the options whose bias or padding depends on the signal's values."""
-    supported = case.option("bias_where", "all") == "support" and case.option("mask", "none") == "none"
+    supported = (
+        case.option("bias_where", "all") == "support" and case.option("mask", "none") == "none"
+    )
     return None if supported or case.option("method", "") == "random" else case
 
 
@@ -66,7 +68,9 @@ def _batch_is_independent(t: Trial) -> None:
         got: Outputs = t(**alone)
         expected = {k: v[i : i + 1] if v.shape[0] == n else v for k, v in whole.items()}
         allowed = {
-            k: Bound(error=2 * (b.error[i : i + 1] if b.error.shape[0] == n else b.error), tier=b.tier)
+            k: Bound(
+                error=2 * (b.error[i : i + 1] if b.error.shape[0] == n else b.error), tier=b.tier
+            )
             for k, b in bound.items()
         }
         t.agree(got, expected, allowed, f"sample {i} alone")

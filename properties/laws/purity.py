@@ -38,7 +38,9 @@ INPUTS_ARE_UNTOUCHED = Law(
 
 def _forgets(t: Trial) -> None:
     first = t()
-    others: dict[str, Value] = {n: t.another(n) for n in t.names(Role.SIGNAL, Role.WEIGHT, Role.BIAS)}
+    others: dict[str, Value] = {
+        n: t.another(n) for n in t.names(Role.SIGNAL, Role.WEIGHT, Role.BIAS)
+    }
     others |= {name: each(t.tensors[name], _inverted) for name in t.names(Role.MASK)}
     t(**others)
     t.agree(t(), first, what="the same call, another call between")

@@ -1,0 +1,132 @@
+"""The command line: `python3 -m harness list | check | bench | report | profile`."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from harness import bench_command, profile
+from harness.case import CaseError
+from harness.catalogue import describe, markdown, text
+from harness.machine import choose_device
+from harness.results import Outcome, ResultsError
+from harness.search import replay
+from harness.table import Table, UnknownName, load_table
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; return the exit code: 0 good, 1 refuted, 2 bad input, 130 interrupted."""
+    options = _parser().parse_args(arguments)
+    try:
+        table = load_table(getattr(options, "plugin", []))
+        for failure in table.failures:
+            print(failure, file=sys.stderr)
+        code: int = options.run(options, table)
+    except (CaseError, UnknownName, ResultsError) as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; everything measured so far is kept", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of a pipe has seen enough
+        return 0
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python3 -m harness", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    command = commands.add_parser("list", help="variants, implementations and laws")
+    shape = command.add_mutually_exclusive_group()
+    shape.add_argument("--json", action="store_true", help="for machines")
+    shape.add_argument("--markdown", action="store_true", help="the table of the README")
+    _add_plugin(command)
+    command.set_defaults(run=_list)
+
+    command = commands.add_parser("check", help="replay one case")
+    command.add_argument("cell", metavar="'VARIANT/IMPLEMENTATION[/LAW] CASE'")
+    command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="cpu")
+    _add_plugin(command)
+    command.set_defaults(run=_check)
+
+    command = commands.add_parser("bench", help="check, time, write the page")
+    bench_command.add_arguments(command)
+    command.set_defaults(run=bench_command.run)
+
+    command = commands.add_parser("profile", help="traces and operator tables")
+    profile.add_arguments(command)
+    command.set_defaults(run=profile.run)
+
+    command = commands.add_parser("report", help="one HTML file from a results folder")
+    command.add_argument(
+        "folder", metavar="RUN", type=Path, help="a folder of results/, or its name"
+    )
+    command.add_argument("-o", "--output", type=Path, metavar="FILE")
+    command.set_defaults(run=_report)
+    return parser
+
+
+def _add_plugin(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--plugin", action="append", default=[], metavar="FILE|MODULE", help="more implementations"
+    )
+
+
+def _list(options: argparse.Namespace, table: Table) -> int:
+    if options.json:
+        print(json.dumps(describe(table), indent=1))
+    else:
+        print(markdown(table) if options.markdown else text(table))
+    return 0
+
+
+def _check(options: argparse.Namespace, table: Table) -> int:
+    path, _, line = options.cell.strip().partition(" ")
+    names = path.split("/")
+    if len(names) not in (2, 3) or not line.strip():
+        raise CaseError(
+            f"{options.cell!r} must be 'VARIANT/IMPLEMENTATION[/LAW] CASE', for example "
+            "'partial/box_filter n1 c1>1 i3 k2'"
+        )
+    variant = table.variant(names[0])
+    implementation = table.implementation(variant, names[1])
+    _, case = table.case(variant, line)
+    laws = table.laws_of(variant)
+    if len(names) == 3:
+        law = table.law(names[2])
+        if law not in laws:
+            lacking = ", ".join(sorted(t.name for t in law.requires - variant.traits))
+            raise CaseError(f"law {law.id} does not apply to {variant.name}, which lacks {lacking}")
+        laws = [law]
+    device = choose_device(options.device)
+    outcomes = []
+    for law in laws:
+        finding = replay(law, variant, implementation, case, device=device, variants=table.variants)
+        outcomes.append(finding.outcome)
+        note = f"  ({finding.screen})" if finding.outcome is Outcome.UNSUPPORTED else ""
+        if finding.outcome is Outcome.HOLDS and finding.tier != "T0":
+            note = f"  (error {finding.error_over_bound:.2g} of the bound)"
+        print(f"{finding.outcome:<11} {law.id:<4} {law.name}{note}")
+        if finding.outcome in (Outcome.REFUTED, Outcome.CRASHED, Outcome.MISTRUSTED):
+            print(f"\n{finding.screen}\n")
+    return int(any(o in (Outcome.REFUTED, Outcome.CRASHED) for o in outcomes))
+
+
+def _report(options: argparse.Namespace, table: Table) -> int:
+    del table
+    folder = options.folder
+    if not folder.exists() and (Path("results") / folder).exists():
+        folder = Path("results") / folder
+    page = importlib.import_module("reports.page")
+    target = options.output or Path("reports/out") / f"{folder.name}.html"
+    print(f"report: {page.write_page(folder, target)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
