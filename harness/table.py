@@ -7,6 +7,7 @@ import functools
 import importlib
 import importlib.util
 import pkgutil
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -137,8 +138,10 @@ def _load_laws() -> dict[str, Law]:
 
 
 def _natural(law_id: str) -> tuple[str, int, str]:
-    letters = law_id.rstrip("0123456789")
-    return letters, int(law_id[len(letters) :] or 0), law_id
+    match = re.fullmatch(r"(\D*)(\d*)(.*)", law_id)
+    assert match is not None
+    letters, number, rest = match.groups()
+    return letters, int(number or 0), rest
 
 
 def _import(word: str) -> ModuleType:

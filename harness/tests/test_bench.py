@@ -1,0 +1,244 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from harness import bench_command, clock, sampling
+from harness.__main__ import main
+from harness.bench.replay import ReplayTimer, recorded_cells
+from harness.plan import cell_of
+from harness.results import Measurement, Recorder, Status, load_run
+from harness.table import load_table
+
+ROOT = Path(bench_command.__file__).resolve().parent.parent
+PLANTED = Path(__file__).with_name("planted.py")
+CASE = "n1 c2>3 i6x6 k3x3 s1x1 p1x1 d1x1 g1 b1 float32 contiguous real seed0"
+SMALL = ["--variant", "plain", "--case", CASE, "--laws", "none", "--device", "cpu"]
+QUICK = ["--processes", "2", "--blocks", "3"]
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(monkeypatch, tmp_path):
+    """Write results and pages into a folder of the test, and let children find the checkout."""
+    monkeypatch.chdir(tmp_path)
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    monkeypatch.setenv("PYTHONPATH", path)
+
+
+@pytest.fixture
+def no_page(monkeypatch):
+    """Leave out what comes after measuring and takes seconds."""
+    monkeypatch.setattr(bench_command, "_run_pytest_benchmark", lambda _: "")
+    monkeypatch.setattr(bench_command, "_write_page", lambda *_: (Path("page.html"), ""))
+
+
+def _only_run() -> Path:
+    (folder,) = Path("results").iterdir()
+    return folder
+
+
+def test_a_run_ends_with_the_page_and_leaves_every_sample(capsys):
+    named = ["--variant", "plain", "--case", "unet_bottleneck_8x8", "--laws", "none"]
+    assert main(["bench", *named, *QUICK, "--device", "cpu"]) == 0
+    folder = _only_run()
+    output = capsys.readouterr().out.splitlines()
+    assert output[-1] == f"report: reports/out/{folder.name}.html"
+    assert Path(f"reports/out/{folder.name}.html").stat().st_size > 1000
+    loaded = load_run(folder)
+    measured = [row for row in loaded.measurements if row.status is Status.MEASURED]
+    cells = Counter(cell_of(row) for row in measured)
+    assert set(cells.values()) == {2}
+    assert {(c.implementation, c.placebo) for c in cells} == {
+        ("library", False), ("library", True), ("by_matmul", False)
+    }  # fmt: skip
+    for row in measured:
+        assert row.block == (0, 1, 2)
+        assert row.calls_per_sample * max(row.samples_ns) >= clock.TARGET_NS
+        assert row.proof.startswith("T1: error 0.")
+        assert row.peak_bytes > 0
+        assert (row.saved_bytes is None) == (row.direction == "forward")
+    assert loaded.run.argv[:3] == ("bench", "--variant", "plain")
+    recorded = json.loads((folder / "pytest-benchmark.json").read_text(encoding="utf-8"))
+    assert len(recorded["benchmarks"]) == len(cells)
+
+
+def test_json_is_all_that_standard_output_holds(no_page, capsys):
+    assert main(["bench", *SMALL, *QUICK, "--direction", "forward", "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    (row,) = [row for row in answer["comparisons"] if row["implementation"] == "by_matmul"]
+    assert {"baseline", "ratio", "ratio_low", "ratio_high", "verdict"} <= set(row)
+    assert answer["report"] == "page.html"
+
+
+def test_whoever_is_wrong_crashes_or_hangs_has_a_row_and_no_number(no_page, monkeypatch, capsys):
+    monkeypatch.setattr(bench_command, "PROBE_TIMEOUT_S", 12.0)
+    monkeypatch.setattr(sampling, "HANG_S", 12.0)
+    options = ["--direction", "forward", "--plugin", str(PLANTED), *QUICK]
+    names = [
+        "right", "by_matmul", "wrong", "raises", "dies", "hangs", "remembers_content",
+        "dies_later", "hangs_later", "wrong_later",
+    ]  # fmt: skip
+    chosen = [word for name in names for word in ("--implementation", name)]
+    assert main(["bench", *SMALL, *options, *chosen]) == 1
+    loaded = load_run(_only_run())
+    found = {row.implementation: row for row in loaded.measurements if not row.placebo}
+    expected = dict.fromkeys(("right", "by_matmul", "library"), Status.MEASURED) | {
+        "wrong": Status.REFUTED, "remembers_content": Status.REFUTED,
+        "wrong_later": Status.REFUTED, "raises": Status.CRASHED, "dies": Status.CRASHED,
+        "dies_later": Status.CRASHED, "hangs": Status.TIMED_OUT, "hangs_later": Status.TIMED_OUT,
+    }  # fmt: skip
+    assert {name: row.status for name, row in found.items()} == expected
+    counts = Counter(row.implementation for row in loaded.measurements if not row.placebo)
+    assert {name: counts[name] for name in ("right", "library", "dies_later")} == {
+        "right": 2, "library": 2, "dies_later": 1
+    }  # fmt: skip
+    assert "error" in found["wrong"].reason
+    assert "SIGSEGV" in found["dies"].reason
+    assert "SIGSEGV" in found["dies_later"].reason
+    assert "no answer in 12 s" in found["hangs"].reason
+    assert "ArithmeticError: out of order" in found["raises"].reason
+    output = capsys.readouterr()
+    assert "REFUTED plain/wrong" in output.err
+    assert output.out.splitlines()[-1].startswith("report: ")
+
+
+def test_a_run_goes_on_where_it_was_cut_short(no_page):
+    assert main(["bench", *SMALL, *QUICK, "--direction", "forward"]) == 0
+    folder = _only_run()
+    path = folder / "measurements.jsonl"
+    whole = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    before = load_run(folder).measurements
+    late = next(i for i, row in enumerate(before) if row.process == 1)
+    # Killed within the last group of the last process, in the middle of a line.
+    path.write_text("".join(whole[: late + 1]) + whole[late + 1][:40], encoding="utf-8")
+    assert main(["bench", "--resume", folder.name]) == 0
+    after = load_run(folder)
+    assert after.damage == ()
+    assert after.measurements[:late] == before[:late]
+    rows = {(cell_of(row), row.process) for row in after.measurements}
+    assert rows == {(cell_of(row), row.process) for row in before}
+    # Only samples of one process pair: what was there of its group is measured again.
+    again = [row for row in after.measurements[late + 1 :] if row.process == 1]
+    assert len(again) == 3
+    assert sum(row.process == 0 for row in after.measurements) == sum(
+        row.process == 0 for row in before
+    )
+    assert main(["bench", "--resume", folder.name]) == 0
+    assert load_run(folder).measurements == after.measurements
+
+
+def test_an_interrupt_keeps_what_was_measured(tmp_path):
+    command = [sys.executable, "-m", "harness", "bench", *SMALL, "--processes", "50"]
+    process = subprocess.Popen(
+        [*command, "--direction", "forward"], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True, cwd=tmp_path,
+    )  # fmt: skip
+    end = clock.monotonic_s() + 90
+    while clock.monotonic_s() < end and process.poll() is None:
+        found = list(Path("results").glob("*/measurements.jsonl"))
+        if found and "MEASURED" in found[0].read_text(encoding="utf-8"):
+            break
+        try:
+            process.wait(0.1)
+        except subprocess.TimeoutExpired:
+            continue
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    loaded = load_run(_only_run())
+    assert any(row.status is Status.MEASURED for row in loaded.measurements)
+    assert any("interrupted" in note for note in loaded.run.notes)
+    assert f"--resume results/{loaded.run.id}" in output
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["--variant", "plian"], "no variant 'plian'.*did you mean 'plain'"),
+        (["--variant", "plain", "--case", "nix"], "no case of plain 'nix'"),
+        (["--case", "n1 c2>2 i3 k9"], "larger than the padded input"),
+        (["--variant", "plain", "--implementation", "x"], "no implementation of plain 'x'"),
+        (["--dtype", "float8"], "dtype='float8' must be one of"),
+        (["--resume", "nowhere"], r"nowhere.run\.json: cannot be read"),
+        (
+            ["--variant", "plain", "--out", "/proc/nowhere"],
+            r"/proc/nowhere.*cannot write run\.json",
+        ),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_nothing(words, text, capsys):
+    assert main(["bench", *words]) == 2
+    (line,) = [
+        line for line in capsys.readouterr().err.splitlines() if "Error" in line or "no " in line
+    ][-1:]
+    with pytest.raises(AssertionError, match=text):
+        raise AssertionError(line)
+    assert not Path("results").exists()
+
+
+def test_a_device_that_is_not_there_is_named(monkeypatch, capsys):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert main(["bench", "--device", "cuda"]) == 2
+    assert "needs a CUDA device" in capsys.readouterr().err
+
+
+# -- pytest-benchmark --------------------------------------------------------------------------
+
+
+def _row(**fields) -> Measurement:
+    common = {
+        "run_id": "r", "variant": "plain", "implementation": "library", "case": CASE,
+        "case_name": "small", "direction": "forward", "dtype": "float32", "device": "cpu",
+        "threads": 1, "status": Status.MEASURED, "calls_per_sample": 2, "peak_bytes": 9,
+        "proof": "T0: equal", "block": (0, 1, 2), "samples_ns": (1_234_567, 2_000_003, 1_500_001),
+    }  # fmt: skip
+    return Measurement(**common | fields)
+
+
+def test_replayed_differences_are_the_samples_to_the_last_bit():
+    seconds = [1.234567e-3, 7e-9, 0.1, 3.0000001]
+    timer = ReplayTimer(seconds)
+    assert [-(timer() - timer()) for _ in seconds] == seconds
+
+
+def test_cells_that_failed_anywhere_are_not_shown():
+    other = {"implementation": "by_matmul"}
+    failed = {"status": Status.CRASHED, "block": (), "samples_ns": (), "process": 1}
+    rows = [_row(), _row(process=1), _row(**other), _row(**other, **failed), _row(placebo=True)]
+    first, second = recorded_cells(rows)
+    assert (first.name, second.name) == (
+        "plain-library-small-forward-float32",
+        "plain-library-placebo-small-forward-float32",
+    )
+    assert len(first.seconds) == 6
+
+
+def test_pytest_benchmark_shows_exactly_the_samples_that_were_taken(tmp_path):
+    pytest.importorskip("pytest_benchmark")
+    rows = [_row(), _row(process=1, samples_ns=(3, 4, 5)), _row(implementation="by_matmul")]
+    recorder = Recorder(tmp_path / "run")
+    recorder.write_run(_described())
+    for row in rows:
+        recorder.add(row)
+    assert bench_command._run_pytest_benchmark(tmp_path / "run") == ""
+    text = (tmp_path / "run" / "pytest-benchmark.json").read_text(encoding="utf-8")
+    first, second = json.loads(text)["benchmarks"]
+    assert first["stats"]["data"] == [s / 1e9 for row in rows[:2] for s in row.samples_ns]
+    assert first["stats"]["rounds"] == 6
+    assert first["stats"]["min"] == 3e-9
+    assert first["stats"]["iterations"] == 1
+    assert first["group"] == second["group"] == "plain small forward float32"
+    assert first["name"] == "test_cell[plain-library-small-forward-float32]"
+    assert first["extra_info"]["process"] == [0, 0, 0, 1, 1, 1]
+    assert first["extra_info"]["proof"] == "T0: equal"
+
+
+def _described():
+    made = bench_command.describe_run(load_table(), {}, argv=("bench",), device="cpu", threads=1)
+    return replace(made, id="r")

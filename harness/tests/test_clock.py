@@ -1,0 +1,80 @@
+import re
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness import clock
+
+ROOT = Path(clock.__file__).resolve().parent.parent
+
+
+class FakeClock:
+    """Takes `cost_ns` per call; `disturbed` holds what single samples take longer."""
+
+    def __init__(self, cost_ns: int, disturbed: Sequence[int] = ()) -> None:
+        self.cost_ns, self.disturbed, self.lengths = cost_ns, list(disturbed), []
+
+    def sample(self, call: clock.Call, batch: Sequence[Any]) -> tuple[int, Any]:
+        self.lengths.append(len(batch))
+        extra = self.disturbed.pop(0) if self.disturbed else 0
+        return self.cost_ns * len(batch) + extra, None
+
+    def burn_in(self, seconds: float) -> None:
+        raise AssertionError("not asked for")
+
+
+def _batch(count: int) -> list[None]:
+    return [None] * count
+
+
+def test_a_sample_is_the_time_of_the_whole_batch_and_keeps_the_last_result():
+    readings = iter([1000, 5500])
+    timer = clock.CpuClock(lambda: next(readings))
+    assert timer.sample(lambda number: number + 1, [1, 2, 3]) == (4500, 4)
+
+
+@pytest.mark.parametrize("cost_ns", [20, 700, 50_000, 1_999_999])
+def test_calibration_makes_samples_long_enough_and_hardly_longer(cost_ns):
+    count = clock.calibrate(FakeClock(cost_ns), lambda _: None, _batch)
+    assert clock.TARGET_NS <= count * cost_ns <= clock.HEADROOM * clock.TARGET_NS + cost_ns
+
+
+def test_a_long_call_is_a_sample_of_its_own():
+    timer = FakeClock(clock.TARGET_NS)
+    assert clock.calibrate(timer, lambda _: None, _batch) == 1
+    assert timer.lengths == [1] * clock.CONFIRMATIONS
+
+
+def test_a_disturbed_sample_does_not_make_the_others_too_short():
+    disturbed = FakeClock(10_000, disturbed=[0, 40_000_000, 0, 9_000_000])
+    count = clock.calibrate(disturbed, lambda _: None, _batch)
+    assert count * 10_000 >= clock.TARGET_NS
+
+
+def test_calibration_ends_where_the_clock_stands_still():
+    assert clock.calibrate(FakeClock(0), lambda _: None, _batch) >= clock.MOST_CALLS / 10
+
+
+def test_a_replaced_timer_is_noticed_and_not_used(monkeypatch):
+    assert not clock.is_tampered()
+    monkeypatch.setattr(time, "perf_counter_ns", lambda: 0)
+    assert clock.is_tampered()
+    assert clock.CpuClock().sample(lambda _: sum(range(1000)), [None])[0] > 0
+
+
+def test_only_the_clock_reads_clocks():
+    reading = re.compile(
+        r"^\s*(import time\b|from time import)|perf_counter|monotonic\(|cuda\.Event"
+        r"|process_time",
+        re.MULTILINE,
+    )
+    sources = [
+        path
+        for package in ("harness", "impls", "properties", "reports")
+        for path in (ROOT / package).rglob("*.py")
+        if "tests" not in path.parts and path.name != "clock.py"
+    ]
+    assert [str(p) for p in sources if reading.search(p.read_text(encoding="utf-8"))] == []

@@ -1,0 +1,215 @@
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from harness import clock, sampling
+from harness.case import ConvCase
+from harness.isolation import End
+from harness.plan import Cell, GroupKey, Selection, grouped, make_plan
+from harness.proof import Call, Common, Question, answer_session
+from harness.results import Status
+from harness.sampling import Budget, Group, Setting, TensorPool, sample_group
+from harness.table import Table, load_table
+from harness.tensors import make_tensors
+
+PLANTED = str(Path(__file__).with_name("planted.py"))
+CASE = "n1 c2>3 i6x6 k3x3 s1x1 p1x1 d1x1 g1 b1 float32 contiguous real seed0"
+
+
+class FakeClock:
+    """Calls truly, and says a fixed time per call; remembers who was asked when."""
+
+    def __init__(self) -> None:
+        self.sampled: list[object] = []
+
+    def sample(self, call, batch):
+        self.sampled.append(call)
+        result = None
+        for arguments in batch:
+            result = call(arguments)
+        return 1000 * len(batch), result
+
+    def burn_in(self, seconds):
+        raise AssertionError("not asked for")
+
+
+@pytest.fixture(scope="module")
+def table() -> Table:
+    return load_table((PLANTED,))
+
+
+@pytest.fixture(scope="module")
+def setting(tmp_path_factory) -> Setting:
+    answers = tmp_path_factory.mktemp("answers")
+    common = Common(plugins=(PLANTED,), device="cpu", threads=1, answers=answers)
+    answer_session(common, None)(Question("plain", CASE))
+    return Setting(common=common, seed=0, processors=(), target_ns=5_000)
+
+
+def _group(*names: str, direction="forward", blocks=6, process=0) -> Group:
+    cells = [Cell("plain", name, CASE, "", direction) for name in names]
+    cells.insert(0, cells[0]._replace(placebo=True))
+    return Group(cells[0].group, tuple(cells), blocks, process, 1.0)
+
+
+def _sample(table, setting, group):
+    cursor, timer = SimpleNamespace(value=-1), FakeClock()
+    return sample_group(table, setting, group, timer, cursor), timer
+
+
+@pytest.mark.parametrize("direction", ["forward", "backward"])
+def test_every_block_holds_one_sample_of_everybody(table, setting, direction):
+    rows, _ = _sample(table, setting, _group("library", "by_matmul", "right", direction=direction))
+    assert [r.cell.implementation for r in rows] == ["library", "library", "by_matmul", "right"]
+    assert [r.cell.placebo for r in rows] == [True, False, False, False]
+    for row in rows:
+        assert (row.status, row.reason) == (Status.MEASURED, "")
+        assert row.block == (0, 1, 2, 3, 4, 5)
+        assert row.samples_ns == (1000,) * 6
+        assert row.calls_per_sample * 1000 >= setting.target_ns
+
+
+def _orders(timer: FakeClock, contenders: int, blocks: int) -> list[tuple[int, ...]]:
+    """Return the order of every block, contenders numbered as they were calibrated."""
+    numbers = {call: n for n, call in enumerate(dict.fromkeys(timer.sampled))}
+    tail = [numbers[call] for call in timer.sampled[-contenders * blocks :]]
+    return [tuple(tail[i : i + contenders]) for i in range(0, len(tail), contenders)]
+
+
+def test_the_order_is_random_per_block_and_process_and_repeatable(table, setting):
+    names = ("library", "by_matmul", "right")
+    found = []
+    for process in (0, 0, 1):
+        _, timer = _sample(table, setting, _group(*names, blocks=12, process=process))
+        found.append(_orders(timer, 4, 12))
+    assert all(sorted(order) == [0, 1, 2, 3] for order in found[0])
+    assert len(set(found[0])) > 4
+    assert found[0] == found[1] != found[2]
+
+
+def test_a_failure_ends_its_contender_alone(table, setting):
+    rows, _ = _sample(table, setting, _group("library", "raises", "right"))
+    by_name = {row.cell.implementation: row for row in rows}
+    assert by_name["raises"].status is Status.CRASHED
+    assert "ArithmeticError: out of order at " in by_name["raises"].reason
+    assert by_name["raises"].samples_ns == ()
+    assert by_name["right"].status is by_name["library"].status is Status.MEASURED
+
+
+@pytest.mark.parametrize(
+    "cheat", ["wrong_later", "remembers_address", "remembers_shape", "wrong", "other_dtype"]
+)
+def test_results_of_timed_calls_are_looked_at(table, setting, cheat, monkeypatch):
+    for module in list(__import__("sys").modules.values()):
+        if getattr(module, "__name__", "") == "convharness_plugin_planted":
+            monkeypatch.setattr(module, "CALLS_OF_A_PROBE", 10)
+            module._known.clear()
+    rows, _ = _sample(table, setting, _group("library", cheat))
+    by_name = {row.cell.implementation: row for row in rows}
+    assert by_name[cheat].status is Status.REFUTED
+    assert by_name[cheat].samples_ns == ()
+    assert by_name["library"].status is Status.MEASURED
+
+
+def test_a_replaced_timer_spoils_the_process(table, setting, monkeypatch):
+    monkeypatch.setattr(sampling, "BURN_IN_S", 0.0)
+    monkeypatch.setattr(clock.time, "perf_counter_ns", clock.time.perf_counter_ns)
+    threads = torch.get_num_threads()
+    measure = sampling.timing_session(setting, SimpleNamespace(value=-1))
+    rows = measure(_group("library", "replaces_timer", blocks=1))
+    torch.set_num_threads(threads)
+    assert {row.status for row in rows} == {Status.REFUTED}
+    assert {row.reason for row in rows} == {"the timer was replaced while this process ran"}
+    assert set(measure(None)) == {"switches", "steal", "load"}
+
+
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last", "strided", "transposed"])
+def test_the_pool_ends_on_its_first_set_and_knows_its_values(table, layout):
+    variant, case = table.variants["plain"], ConvCase.parse(CASE.replace("contiguous", layout))
+    call = Call(variant, variant.reference, case, "forward")
+    pool = TensorPool(call, make_tensors(variant, case))
+    original, strides = pool.first["x"].clone(), pool.first["x"].stride()
+    assert len(pool.sets) >= 2
+    assert len({entry["x"].data_ptr() for entry in pool.sets}) == len(pool.sets)
+    for count in (1, 2, 5, 40):
+        batch = pool.batch(count)
+        assert len(batch) == count
+        assert batch[-1][0][0].data_ptr() == pool.first["x"].data_ptr()
+    seen = []
+    for block in range(5):
+        pool.refresh(block, proved=False)
+        seen += [entry["x"].clone() for entry in pool.sets]
+    assert not any(torch.equal(a, b) for i, a in enumerate(seen) for b in seen[:i])
+    assert all(entry["x"].stride() == strides for entry in pool.sets)
+    pool.refresh(5, proved=True)
+    assert torch.equal(pool.first["x"], original)
+
+
+def test_one_large_case_does_not_fill_the_memory(table):
+    variant = table.variants["plain"]
+    case = ConvCase.parse("n1 c64>2 i512x256 k1x1 float32 contiguous ones seed0")
+    pool = TensorPool(
+        Call(variant, variant.reference, case, "forward"), make_tensors(variant, case)
+    )
+    assert len(pool.sets) == 2
+
+
+KEY = GroupKey("plain", CASE, "", "forward")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "rounds", "expected"), [(None, 5, 20), (1e6, 5, 20), (1.0, 5, 3), (100.0, 2, 5)]
+)
+def test_the_budget_reduces_blocks_evenly_but_not_below_the_least(seconds, rounds, expected):
+    budget = Budget(seconds, now=lambda: 0.0)
+    calls = {KEY._replace(case_name=str(i)): [50_000_000] * 10 for i in range(8)}
+    assert budget.blocks(calls, rounds, 20) == expected
+    assert budget.blocks(calls, rounds, 2) == 2
+
+
+def test_the_budget_learns_how_slow_the_machine_is():
+    now = [0.0]
+    budget = Budget(100.0, now=lambda: now[0])
+    calls = {KEY: [100_000_000] * 10}
+    before = budget.blocks(calls, 1, 1000)
+    budget.learn(10.0, 20.0)
+    assert budget.blocks(calls, 1, 1000) == pytest.approx(before / 2, abs=6)
+    now[0] = 70.0
+    assert budget.left_s == 30.0
+    assert budget.deadline_s == 100.0
+    assert Budget(None).deadline_s is None
+
+
+def test_short_calls_cost_a_whole_sample():
+    assert sampling.block_s([1, 1]) == 2 * clock.HEADROOM * clock.TARGET_NS / 1e9
+    assert sampling.block_s([10**9]) == 1.0
+
+
+def test_who_ends_the_process_is_left_out_and_the_others_are_timed_again():
+    group = _group("library", "dies", "right")
+    rows, (rest,) = sampling._without_culprit(group, End.CRASHED, 2, "ended by SIGSEGV")
+    assert [(r.cell.implementation, r.status, r.reason) for r in rows] == [
+        ("dies", Status.CRASHED, "ended by SIGSEGV")
+    ]
+    assert [cell.implementation for cell in rest.cells] == ["library", "library", "right"]
+    rows, rest = sampling._without_culprit(group, End.TIMED_OUT, -1, "no answer")
+    assert {r.status for r in rows} == {Status.TIMED_OUT}
+    assert (len(rows), rest) == (4, [])
+
+
+def test_pinning_leaves_a_processor_for_everything_else(monkeypatch):
+    monkeypatch.setattr(sampling.os, "sched_getaffinity", lambda _: {0, 1, 5})
+    assert sampling.processors_for(1) == (5,)
+    assert sampling.processors_for(2) == (1, 5)
+    assert sampling.processors_for(3) == ()
+    monkeypatch.setattr(sampling.os, "sched_getaffinity", lambda _: {0})
+    assert sampling.processors_for(1) == ()
+
+
+def test_cells_of_a_plan_fall_into_groups_of_one_case_and_direction(table):
+    plan = make_plan(table, Selection(variants=("partial",)))
+    for key, cells in grouped(plan.cells).items():
+        assert {cell.group for cell in cells} == {key}
+        assert sum(cell.placebo for cell in cells) == 1
