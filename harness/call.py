@@ -71,7 +71,8 @@ def call(
 
 def fastest(variant: Variant, case: ConvCase, device: str = "cpu") -> Implementation:
     """Return the preferred implementation for `case` on `device`: optimized before reference."""
-    for candidate in sorted(variant.implementations, key=lambda i: i.kind is Kind.REFERENCE):
+    ranked = [(not i.pays(case), i.kind is Kind.REFERENCE, i) for i in variant.implementations]
+    for *_, candidate in sorted(ranked, key=lambda entry: entry[:2]):
         elsewhere = Need.CUDA in candidate.needs and device != "cuda"
         if elsewhere or Need.COMPILER in candidate.needs:
             continue  # compiling behind a caller's back would stall the first call for seconds

@@ -12,6 +12,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from scipy import stats
 
@@ -47,7 +48,8 @@ class Comparison:
 
     `process_ratios[i]` is what process `process[i]` found, `samples` the number of paired blocks,
     `p_value` the two-sided t-test of ratio 1, `p_adjusted` the same after Benjamini-Hochberg over
-    all rows compared at once. Whatever could not be had is `None`, never 1.
+    all rows compared at once. `lack` is what keeps the row from being judged, empty where nothing
+    does. Whatever could not be had is `None`, never 1.
     """
 
     variant: str
@@ -69,6 +71,7 @@ class Comparison:
     p_adjusted: float | None
     verdict: Speed
     why: str
+    lack: str
     median_ns: float | None
     baseline_median_ns: float | None
     processes: int
@@ -124,6 +127,13 @@ class PlaceboSummary:
     worst: Comparison | None
     detectable_median: float | None
     detectable_worst: float | None
+
+
+class _Adjusted(NamedTuple):
+    """A p-value adjusted for a family of so many rows."""
+
+    p_value: float
+    rows: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,23 +200,18 @@ def compare(
             chosen[row.variant] = row.implementation
     chosen |= baseline or {}
 
-    drafts = []
-    for (variant, *_), cell in cells.items():
-        base = cell.get((chosen[variant], False), {})
-        for (name, placebo), rows in cell.items():
-            if placebo or name != chosen[variant]:
-                logs = _paired_logs(rows, base)
-                estimate = _estimate([statistics.median(v) for v in logs.values()], margin)
-                drafts.append((list(rows.values()), list(base.values()), logs, estimate))
+    drafts = [
+        _Draft(rows, cell.get((chosen[variant], False), {}), chosen[variant])
+        for (variant, *_), cell in cells.items()
+        for (name, placebo), rows in cell.items()
+        if placebo or name != chosen[variant]
+    ]
     # The placebo is known to be null: it neither pads nor thins the family of real questions.
-    adjusted: dict[int, float] = {}
+    adjusted: dict[int, _Adjusted] = {}
     for placebo in (False, True):
-        family = {i: d[3].p_value for i, d in enumerate(drafts) if d[0][0].placebo is placebo}
-        adjusted |= _adjust(family)
-    return tuple(
-        _comparison(*draft, chosen[draft[0][0].variant], adjusted.get(i), len(adjusted), margin)
-        for i, draft in enumerate(drafts)
-    )
+        asked = {i: d for i, d in enumerate(drafts) if d.rows[0].placebo is placebo and not d.lack}
+        adjusted |= _adjust({i: draft.estimate(margin).p_value for i, draft in asked.items()})
+    return tuple(_comparison(draft, adjusted.get(i), margin) for i, draft in enumerate(drafts))
 
 
 def summarize(
@@ -224,18 +229,18 @@ def summarize(
             groups.setdefault(key, []).append(row)
     drafts = []
     for rows in groups.values():
-        counted = [r for r in rows if r.ratio is not None and r.status is Status.MEASURED]
+        counted = [r for r in rows if r.ratio is not None and not r.lack]
         found = [dict(zip(r.process, r.process_ratios, strict=True)) for r in counted]
         common = sorted(set.intersection(*(set(f) for f in found))) if found else []
         means = [statistics.fmean(math.log(f[p]) for f in found) for p in common]
+        estimate = _estimate(means, margin)
         if not means and found:  # no process saw all cells: a mean, but no interval
-            means = [statistics.fmean(math.log(r.ratio) for r in counted if r.ratio)]
-        drafts.append((rows, counted, means, _estimate(means, margin)))
+            estimate = _Estimate(
+                mean=statistics.fmean(math.log(r.ratio) for r in counted if r.ratio)
+            )
+        drafts.append((rows, counted, means, estimate))
     adjusted = _adjust({i: draft[3].p_value for i, draft in enumerate(drafts)})
-    return tuple(
-        _geometric_mean(*draft, adjusted.get(i), len(adjusted), margin)
-        for i, draft in enumerate(drafts)
-    )
+    return tuple(_geometric_mean(*draft, adjusted.get(i), margin) for i, draft in enumerate(drafts))
 
 
 def summarize_placebo(comparisons: Iterable[Comparison]) -> PlaceboSummary:
@@ -296,34 +301,33 @@ def _upper_tail(distance: float, error: float, freedom: int) -> float:
     return float(stats.t.sf(distance / error, freedom))
 
 
-def _adjust(p_values: Mapping[int, float | None]) -> dict[int, float]:
+def _adjust(p_values: Mapping[int, float | None]) -> dict[int, _Adjusted]:
     known = {i: p for i, p in p_values.items() if p is not None}
     if not known:
         return {}
-    return dict(
-        zip(known, map(float, stats.false_discovery_control(list(known.values()))), strict=True)
-    )
+    adjusted = stats.false_discovery_control(list(known.values()))
+    return {i: _Adjusted(float(p), len(known)) for i, p in zip(known, adjusted, strict=True)}
 
 
 def _judge(
-    estimate: _Estimate, adjusted: float | None, rows: int, margin: float, of: str
+    estimate: _Estimate, adjusted: _Adjusted | None, margin: float, of: str
 ) -> tuple[Speed, str]:
     """Return the verdict on an interval and the sentence that says why."""
     alpha = 1 - CONFIDENCE
     if estimate.mean is None or estimate.ratio is None:
         return Speed.UNRESOLVED, "there is no ratio to judge"
     if estimate.half is None or adjusted is None:
-        text = f"ratio {estimate.ratio:.4g} {of}, but one process gives no interval"
-        return Speed.UNRESOLVED, f"{text}; run at least two, better five"
+        text = f"ratio {estimate.ratio:.4g} {of}, but an interval takes two processes, better five"
+        return Speed.UNRESOLVED, text
     low, high = math.exp(estimate.mean - estimate.half), math.exp(estimate.mean + estimate.half)
     found = f"ratio {estimate.ratio:.4g}, {CONFIDENCE:.0%} interval [{low:.4g}, {high:.4g}] {of}"
-    test = f"adjusted p = {adjusted:.2g} over {rows} rows"
+    test = f"adjusted p = {adjusted.p_value:.2g} over {adjusted.rows} rows"
     if estimate.p_same <= alpha:
         return (
             Speed.SAME,
             f"{found} lies within {margin:.0%} of 1 (two one-sided tests, p = {estimate.p_same:.2g})",
         )
-    if adjusted <= alpha and abs(estimate.mean) > estimate.half:
+    if adjusted.p_value <= alpha and abs(estimate.mean) > estimate.half:
         verdict = Speed.FASTER if estimate.mean < 0 else Speed.SLOWER
         return verdict, f"{found} excludes 1; {test}"
     if abs(estimate.mean) > estimate.half:
@@ -334,56 +338,61 @@ def _judge(
     )
 
 
-def _comparison(
-    rows: list[Measurement],
-    base: list[Measurement],
-    logs: dict[int, list[float]],
-    estimate: _Estimate,
-    baseline: str,
-    adjusted: float | None,
-    family: int,
-    margin: float,
-) -> Comparison:
-    row, sources = deciding_row(rows), {"": rows, f"baseline {baseline}: ": base}
-    blocks = sorted({len(values) for values in logs.values()})
-    of = f"over {len(logs)} processes of {'-'.join(map(str, blocks))} blocks"
-    verdict, why = _judge(estimate, adjusted, family, margin, of)
-    refuted = row.status is Status.REFUTED or any(b.status is Status.REFUTED for b in base)
-    if not base:
-        verdict, why = (
-            Speed.UNRESOLVED,
-            f"no ratio: baseline {baseline} was not measured in this cell",
+class _Draft:
+    """A comparison before the rows of its family are known."""
+
+    def __init__(
+        self, rows: Mapping[int, Measurement], base: Mapping[int, Measurement], baseline: str
+    ) -> None:
+        self.rows, self.base, self.baseline = list(rows.values()), list(base.values()), baseline
+        statuses = {row.status for row in (*self.rows, *self.base)}
+        # The time of a wrong answer is no time.
+        self.logs = {} if Status.REFUTED in statuses else _paired_logs(rows, base)
+        self.lack = self._lack()
+
+    def estimate(self, margin: float) -> _Estimate:
+        return _estimate([statistics.median(logs) for logs in self.logs.values()], margin)
+
+    def _lack(self) -> str:
+        """Return what keeps this comparison from being judged, empty where nothing does."""
+        if not self.base:
+            return f"baseline {self.baseline} was not measured in this cell"
+        for name, rows in (("", self.rows), (f"baseline {self.baseline}: ", self.base)):
+            row = deciding_row(rows)
+            if row.status is not Status.MEASURED:
+                return f"{name}{row.status}" + (f", {row.reason}" if row.reason else "")
+        return "" if self.logs else "no block of any process holds a usable sample of both"
+
+
+def _comparison(draft: _Draft, adjusted: _Adjusted | None, margin: float) -> Comparison:
+    row, logs, estimate = deciding_row(draft.rows), draft.logs, draft.estimate(margin)
+    blocks = "-".join(map(str, sorted({len(values) for values in logs.values()})))
+    of = f"over {len(logs)} processes of {blocks} blocks"
+    verdict, why = _judge(estimate, adjusted, margin, of)
+    if draft.lack:
+        kept = (
+            "no ratio" if estimate.ratio is None else f"ratio {estimate.ratio:.4g} {of}, not judged"
         )
-    for name, source in sources.items():
-        ended = deciding_row(source) if source else row
-        if ended.status is not Status.MEASURED:
-            kept = "no ratio" if refuted or estimate.mean is None else f"not judged ({why})"
-            verdict = Speed.UNRESOLVED
-            why = f"{kept}: {name}{ended.status}" + (f", {ended.reason}" if ended.reason else "")
-            break
-    else:
-        if base and estimate.mean is None:
-            why = "no ratio: no block of any process holds a usable sample of both"
-    if refuted:  # the time of a wrong answer is no time
-        estimate, logs = _Estimate(mean=None), {}
+        verdict, why = Speed.UNRESOLVED, f"{kept}: {draft.lack}"
     return Comparison(
         **{name: getattr(row, name) for name in _COPIED},
-        baseline=baseline,
+        baseline=draft.baseline,
         ratio=estimate.ratio,
         ratio_low=estimate.at(-1),
         ratio_high=estimate.at(1),
-        p_value=None if refuted else estimate.p_value,
-        p_adjusted=None if refuted else adjusted,
+        p_value=estimate.p_value,
+        p_adjusted=adjusted.p_value if adjusted else None,
         verdict=verdict,
         why=why,
-        median_ns=None if refuted else median_ns(rows),
-        baseline_median_ns=median_ns(base),
+        lack=draft.lack,
+        median_ns=None if row.status is Status.REFUTED else median_ns(draft.rows),
+        baseline_median_ns=median_ns(draft.base),
         processes=len(logs),
         samples=sum(map(len, logs.values())),
         process=tuple(logs),
         process_ratios=tuple(math.exp(statistics.median(values)) for values in logs.values()),
-        peak_bytes=peak_bytes(rows),
-        baseline_peak_bytes=peak_bytes(base),
+        peak_bytes=peak_bytes(draft.rows),
+        baseline_peak_bytes=peak_bytes(draft.base),
     )
 
 
@@ -398,13 +407,13 @@ def _geometric_mean(
     counted: list[Comparison],
     means: list[float],
     estimate: _Estimate,
-    adjusted: float | None,
-    family: int,
+    adjusted: _Adjusted | None,
     margin: float,
 ) -> GeometricMean:
     row = rows[0]
-    of = f"over {len(means)} processes, geometric mean of {len(counted)} of {len(rows)} cells"
-    verdict, why = _judge(estimate, adjusted, family, margin, of)
+    cells = f"geometric mean of {len(counted)} of {len(rows)} cells"
+    of = f"over {len(means)} processes that measured all, {cells}"
+    verdict, why = _judge(estimate, adjusted, margin, of)
     if not counted:
         why = f"no ratio in any of {len(rows)} cells; the first: {row.why}"
     memory = [
@@ -430,7 +439,7 @@ def _geometric_mean(
         ratio=estimate.ratio,
         ratio_low=estimate.at(-1),
         ratio_high=estimate.at(1),
-        p_adjusted=adjusted,
+        p_adjusted=adjusted.p_value if adjusted else None,
         verdict=verdict,
         why=why,
         memory_ratio=math.exp(statistics.fmean(memory)) if memory else None,

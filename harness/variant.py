@@ -162,6 +162,8 @@ class Implementation:
         load: Returns the callable; imports its backend when called, not before.
         needs: What the machine must have.
         unsupported: A reason why a case is declined, or None.
+        pays: Whether it is worth its overhead for a case; where not, callers who pin nothing get
+            the next one.
         origin: Where it comes from, for plug-ins.
     """
 
@@ -170,6 +172,7 @@ class Implementation:
     kind: Kind = Kind.OPTIMIZED
     needs: frozenset[Need] = frozenset()
     unsupported: Callable[[ConvCase], str | None] = lambda _: None
+    pays: Callable[[ConvCase], bool] = lambda _: True
     differentiable: bool = True
     deterministic: bool = True
     origin: str = ""

@@ -7,6 +7,7 @@ follows dark and light. Verdicts differ in marker shape too, never in colour alo
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -48,7 +49,7 @@ _TICKS = (
 
 @contextmanager
 def style() -> Iterator[None]:
-    """Set the look of every figure for the duration of a block, warnings and globals untouched."""
+    """Set the look of every figure for the duration of a block; globals return to what they were."""
     ink, quiet, grid = PALETTE["ink"], PALETTE["quiet"], PALETTE["grid"]
     look: Any = {
         "axes.edgecolor": grid,
@@ -76,7 +77,10 @@ def style() -> Iterator[None]:
         sns.plotting_context("paper"),
         sns.axes_style("whitegrid", rc=look),
         mpl.rc_context(look),
+        warnings.catch_warnings(),
     ):
+        # Text stays text: the browser has the glyphs that the font used for measuring may lack.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         yield
 
 
@@ -109,7 +113,7 @@ def forest(rows: pd.DataFrame, processes: pd.DataFrame, *, group: str, margin: f
         limits = _limits(rows, processes, margin)
         for panel, direction in zip(panels, directions, strict=True):
             _ratio_axis(panel, limits, margin)
-            panel.set_title(direction)
+            panel.set_title(*_clipped([direction]))
             dots = processes[processes["direction"] == direction] if len(processes) else processes
             if len(dots):
                 heights = [
@@ -281,8 +285,9 @@ def _no_ratio(status: str) -> str:
 
 
 def _clipped(names: Iterable[str]) -> list[str]:
-    """Return names short enough to leave room for the figure."""
-    return [name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…" for name in names]
+    """Return names short enough to leave room for the figure, without what no font can print."""
+    shown = ("".join(c if c.isprintable() else "\ufffd" for c in name) for name in names)
+    return [name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…" for name in shown]
 
 
 def _short(ratio: float) -> str:

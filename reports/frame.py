@@ -24,6 +24,12 @@ from harness.results import LoadedRun, Measurement, Outcome, Status, Verdict
 CELL = ("variant", "case", "case_name", "direction", "dtype", "device", "threads", "flags")
 DIRECTIONS = {"forward": "forward", "backward": "forward + backward"}
 
+# Whole numbers that may be missing.
+_COUNTS = (
+    "peak_bytes", "saved_bytes", "baseline_peak_bytes",
+    "n", "c_in", "c_out", "spatial_dims", "taps", "macs",
+)  # fmt: skip
+
 # Worst first: one refuted case refutes the law, whatever other rows of the same law say.
 _OUTCOMES = (
     Outcome.REFUTED,
@@ -36,7 +42,7 @@ _OUTCOMES = (
 
 def baselines(loaded: LoadedRun) -> dict[str, str]:
     """Return the baseline of every variant as the catalogue of the run names it."""
-    return {card.name: card.baseline for card in loaded.run.catalogue}
+    return {card.name: card.baseline for card in loaded.run.catalogue if card.baseline}
 
 
 def compare_run(loaded: LoadedRun) -> tuple[Comparison, ...]:
@@ -99,8 +105,11 @@ def cells_frame(loaded: LoadedRun, comparisons: Iterable[Comparison]) -> pd.Data
         )
     frame = pd.DataFrame.from_records(records, columns=None if records else list(CELL))
     if records:
+        frame = frame.astype(dict.fromkeys(_COUNTS, "Int64"))
         frame["ratio_memory"] = _quotient(frame["peak_bytes"], frame["baseline_peak_bytes"])
-        frame["macs_per_ns"] = _quotient(frame["macs"], frame["median_ns"])
+        # Backward does other work than the multiply-adds counted here.
+        macs = frame["macs"].where(frame["direction"] == "forward")
+        frame["macs_per_ns"] = _quotient(macs, frame["median_ns"])
     return frame
 
 
@@ -162,9 +171,23 @@ def drift_frame(measurements: Iterable[Measurement]) -> pd.DataFrame:
     return frame.groupby(["process", "block"], sort=True)["relative"].median().reset_index()
 
 
-def means_frame(means: Iterable[GeometricMean]) -> pd.DataFrame:
-    """Return one row per geometric mean."""
-    return pd.DataFrame.from_records([_record(row) for row in means])
+def means_frame(means: Sequence[GeometricMean]) -> pd.DataFrame:
+    """Return one row per geometric mean; `label` is the variant and where it ran, if that differs."""
+    places = place_labels(means)
+    return pd.DataFrame.from_records(
+        [
+            _record(row)
+            | {"label": " · ".join(filter(None, (row.variant, places[row.device, row.threads])))}
+            for row in means
+        ]
+    )
+
+
+def place_labels(means: Iterable[GeometricMean]) -> dict[tuple[str, int], str]:
+    """Return the words that tell devices and thread counts apart, empty where there is only one."""
+    places = dict.fromkeys((row.device, row.threads) for row in means)
+    several = len(places) > 1
+    return {place: f"{place[0]}, {place[1]} threads" if several else "" for place in places}
 
 
 def laws_frame(verdicts: Iterable[Verdict]) -> pd.DataFrame:
@@ -231,7 +254,7 @@ def _geometry(line: str) -> dict[str, object]:
     try:
         case = ConvCase.parse(line)
     except CaseError:
-        return dict.fromkeys(("n", "c_in", "c_out", "spatial_dims", "taps", "macs"), math.nan)
+        return dict.fromkeys(_COUNTS[3:], math.nan)
     return {
         "n": case.n,
         "c_in": case.c_in,
@@ -249,5 +272,5 @@ def _record(row: GeometricMean | Verdict) -> dict[str, object]:
 
 
 def _quotient(above: pd.Series, below: pd.Series) -> pd.Series:
-    numbers = pd.to_numeric(below, errors="coerce").astype(float)
-    return pd.to_numeric(above, errors="coerce").astype(float) / numbers.where(numbers > 0)
+    upper, lower = (pd.to_numeric(side).astype("Float64").astype(float) for side in (above, below))
+    return upper / lower.where(lower > 0)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import math
 import re
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,7 +28,7 @@ from harness.comparison import (
     summarize,
     summarize_placebo,
 )
-from harness.results import LoadedRun, Outcome, Status, VariantCard, load_run
+from harness.results import LoadedRun, Outcome, Status, VariantCard, Verdict, load_run
 from reports import figures, frame
 
 ICONS: Mapping[str, str] = {
@@ -102,18 +104,19 @@ def render(
     )
     environment.filters |= {
         "time": format_time, "bytes": format_bytes, "ratio": format_ratio, "percent": format_percent,
-        "direction": lambda name: frame.DIRECTIONS.get(name, name), "word": _word,
+        "direction": _direction, "word": _word,
         "anchor": lambda text, kind: frame.anchor(kind, text),
     }  # fmt: skip
     environment.globals |= {"icons": ICONS}
     cards = _cards(run)
     return environment.get_template("template.html").render(
         run=run.run,
+        command=shlex.join(run.run.argv),
         damage=run.damage,
         margin=MARGIN,
         confidence=CONFIDENCE,
         placebo=summarize_placebo(comparisons),
-        headlines=[_headline(card, means, cells) for card in cards],
+        headlines=[_headline(card, means, cells, run.verdicts) for card in cards],
         overview=_overview(means, cells),
         drift=_drift(run),
         variants=[_variant(card, cells, processes, laws, run) for card in cards],
@@ -150,7 +153,7 @@ def format_ratio(ratio: float | None) -> str:
     """Return a ratio with three significant digits, never fewer than two decimals below 10."""
     if ratio is None or math.isnan(ratio):
         return ""
-    return f"{ratio:.3f}" if 0.1 <= ratio < 2 else f"{ratio:.2f}" if ratio < 10 else _three(ratio)
+    return f"{ratio:.3f}" if ratio < 2 else f"{ratio:.2f}" if ratio < 10 else _three(ratio)
 
 
 def format_percent(fraction: float | None) -> str:
@@ -163,7 +166,7 @@ def format_percent(fraction: float | None) -> str:
 def svg(figure: Figure, slug: str, title: str, text: str) -> Markup:
     """Return a figure as inline SVG: deterministic, unique ids, colours of the page, alternative."""
     buffer = io.BytesIO()
-    with mpl.rc_context({"svg.hashsalt": slug, "svg.fonttype": "none"}):
+    with figures.style(), mpl.rc_context({"svg.hashsalt": slug}):
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     root = ET.fromstring(buffer.getvalue())
     for parent in list(root.iter()):
@@ -204,36 +207,49 @@ def _adapt(node: ET.Element, slug: str, used: set[str]) -> None:
 def _cards(run: LoadedRun) -> list[VariantCard]:
     """Return the variants of the catalogue, then those that only rows know."""
     cards = {card.name: card for card in run.run.catalogue}
-    for row in (*run.measurements, *run.verdicts):
-        if row.variant not in cards:
-            cards[row.variant] = VariantCard(
-                name=row.variant, equation="", source="", traits=(), baseline="", implementations=()
+    for name in [*(r.variant for r in run.measurements), *(r.variant for r in run.verdicts)]:
+        if name not in cards:
+            cards[name] = VariantCard(
+                name=name, equation="", source="", traits=(), baseline="", implementations=()
             )
     return list(cards.values())
 
 
 def _headline(
-    card: VariantCard, means: Sequence[GeometricMean], cells: pd.DataFrame
+    card: VariantCard,
+    means: Sequence[GeometricMean],
+    cells: pd.DataFrame,
+    verdicts: Sequence[Verdict],
 ) -> dict[str, Any]:
     """Return the line of a variant: its best implementation per direction, or why there is none."""
+    refuted: dict[str, list[str]] = {}
+    for row in verdicts:
+        if row.variant == card.name and row.status is Outcome.REFUTED:
+            refuted.setdefault(row.implementation, []).append(row.law)
     oracles = {item.name for item in card.implementations if item.kind == "oracle"}
     entries = []
-    for direction in frame.DIRECTIONS:
+    places = frame.place_labels(means)
+    for direction, place in itertools.product(frame.DIRECTIONS, places):
         found = [
             mean
             for mean in means
-            if (mean.variant, mean.direction) == (card.name, direction) and mean.ratio is not None
+            if (mean.variant, mean.direction) == (card.name, direction)
+            and (mean.device, mean.threads) == place
+            and mean.ratio is not None
+            and mean.implementation not in refuted
         ]
         found = [mean for mean in found if mean.implementation not in oracles] or found
         # A record on a corner of the cells is no headline if another covers more.
         wide = [mean for mean in found if 2 * mean.counted >= mean.cells] or found
         if wide:
-            entries.append(_entry(min(wide, key=lambda mean: mean.ratio or math.inf)))
+            best = min(wide, key=lambda mean: mean.ratio or math.inf)
+            entries.append(_entry(best) | {"place": places[place]})
     own = cells[(cells["variant"] == card.name) & ~cells["placebo"]] if len(cells) else cells
     return {
         "name": card.name,
         "entries": entries,
         "reason": "" if entries else _no_number(card, own),
+        "refuted": [(name, list(dict.fromkeys(laws))) for name, laws in refuted.items()],
     }
 
 
@@ -273,12 +289,9 @@ def _overview(means: Sequence[GeometricMean], cells: pd.DataFrame) -> list[dict[
     if not len(rows) or rows["ratio"].isna().all():
         return []
     rows["status"] = "MEASURED"
-    rows["direction"] = rows["direction"].map(lambda name: frame.DIRECTIONS.get(name, name))
-    drawn = figures.forest(rows, rows.iloc[:0], group="variant", margin=MARGIN)
-    text = "; ".join(
-        f"{m.variant} / {m.implementation}, {frame.DIRECTIONS.get(m.direction, m.direction)}: {_found(m)}"
-        for m in means
-    )
+    rows["direction"] = rows["direction"].map(_direction)
+    drawn = figures.forest(rows, rows.iloc[:0], group="label", margin=MARGIN)
+    text = "; ".join(_found(mean) for mean in means)
     title = "Geometric mean of the ratios of time per implementation"
     parts = [{"title": title, "svg": svg(drawn, "overview", title, text)}]
     for direction, name in frame.DIRECTIONS.items():
@@ -296,15 +309,14 @@ def _overview(means: Sequence[GeometricMean], cells: pd.DataFrame) -> list[dict[
     return parts
 
 
-def _found(row: GeometricMean) -> str:
-    if row.ratio is None:
-        return "no ratio"
-    ends = (
-        ""
-        if row.ratio_low is None
-        else f" [{format_ratio(row.ratio_low)}, {format_ratio(row.ratio_high)}]"
-    )
-    return f"{format_ratio(row.ratio)}{ends} {_word(row.verdict)}"
+def _found(mean: GeometricMean) -> str:
+    """Return a mean as the words that stand for its mark in the figure."""
+    name = f"{mean.variant} / {mean.implementation}, {_direction(mean.direction)}"
+    if mean.ratio is None:
+        return f"{name}: no ratio"
+    low, high = format_ratio(mean.ratio_low), format_ratio(mean.ratio_high)
+    ends = f" [{low}, {high}]" if low else ""
+    return f"{name}: {format_ratio(mean.ratio)}{ends} {_word(mean.verdict)}"
 
 
 def _drift(run: LoadedRun) -> Markup | None:
@@ -330,13 +342,13 @@ def _variant(
     plot = None
     if len(rows) and rows["ratio"].notna().any():
         drawn = rows.assign(
-            direction=rows["direction"].map(lambda name: frame.DIRECTIONS.get(name, name)),
+            direction=rows["direction"].map(_direction),
             implementation=rows["implementation"].where(~rows["placebo"], "placebo"),
         )
         dots = processes[processes["variant"] == card.name] if len(processes) else processes
         if len(dots):
             dots = dots.assign(
-                direction=dots["direction"].map(lambda name: frame.DIRECTIONS.get(name, name)),
+                direction=dots["direction"].map(_direction),
                 implementation=dots["implementation"].where(~dots["placebo"], "placebo"),
             )
         slug = frame.anchor("forest", card.name)
@@ -435,6 +447,10 @@ def _expect(value: object, kind: Any, name: str) -> None:
 
 def _three(value: float) -> str:
     return f"{value:.2f}" if value < 10 else f"{value:.1f}" if value < 100 else f"{value:.0f}"
+
+
+def _direction(name: str) -> str:
+    return frame.DIRECTIONS.get(name, name)
 
 
 def _word(name: str) -> str:

@@ -59,5 +59,11 @@ class LazyConvLayer(_LazyConvXdMixin):
         if bias:
             self.bias = UninitializedParameter(**factory)
 
+    def initialize_parameters(self, *args: Any, **kwargs: Any) -> None:
+        """Shape every parameter after the channels of a call's signal."""
+        super().initialize_parameters(*args, **kwargs)
+        # a state that was loaded before the first call has the shapes, but leaves this at 0
+        self.in_channels = self.weight.shape[1] * self.groups
+
     def _get_num_spatial_dims(self) -> int:
         return len(self.kernel_size)

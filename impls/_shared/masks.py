@@ -25,7 +25,9 @@ def present_by_product(x: Tensor, mask: Tensor) -> Tensor:
     and then the sum of the products is not finite either: one reduction tells.
     """
     if x.device.type != "cpu" or torch.compiler.is_compiling():
-        return present(x, mask)  # elsewhere a selection is one fused pass, and reading a value waits
+        return present(
+            x, mask
+        )  # elsewhere a selection is one fused pass, and reading a value waits
     product = x * mask.to(x.dtype)
     try:
         harmless = isfinite(product.detach().sum().item())

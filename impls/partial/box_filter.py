@@ -7,7 +7,7 @@ from torch import Tensor
 
 from impls._shared.boxes import box_filter
 from impls._shared.convolution import convolve
-from impls._shared.masks import present
+from impls._shared.masks import present_by_product
 from impls.partial.oracle import PartialOutput
 
 
@@ -21,7 +21,12 @@ def by_box_filter(
     axis by axis: the price of the mask falls from `C_in/G * prod K` to `C_in/G + sum K` additions
     per position.
     """
-    y = convolve(x if mask is None else present(x, mask), weight, groups=groups, **geometry)
+    y = convolve(
+        x if mask is None else present_by_product(x, mask.detach()),
+        weight,
+        groups=groups,
+        **geometry,
+    )
     with torch.no_grad():
         scale, updated = _scale(x, weight, mask, groups, geometry)
     if updated.shape[1] == 1:

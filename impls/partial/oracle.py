@@ -43,6 +43,6 @@ def partial(
         covered = covered.repeat_interleave(weight.shape[0] // covered.shape[1], 1)
     updated = covered.clamp(max=1)
     ratio = win / covered.where(covered > 0, 1.0)
-    y = correlate(x if mask is None else apply_mask(x, mask), weight, **geometry) * ratio
+    y = correlate(x if mask is None else apply_mask(x, mask.detach()), weight, **geometry) * ratio
     y = y if bias is None else y + per_channel(bias, y)
     return PartialOutput((y * updated).where(covered > 0, 0.0), updated)

@@ -19,7 +19,7 @@ def convolved_mask(
 
     Source: NVIDIA/partialconv, models/partialconv2d.py, without its epsilon.
     """
-    signal = x if mask is None else present(x, mask)
+    signal = x if mask is None else present(x, mask.detach())
     y = convolve(signal, weight, groups=groups, **geometry)
     with torch.no_grad():
         ones = mask.to(x.dtype) if mask is not None else x.new_ones((1, 1, *x.shape[2:]))

@@ -114,8 +114,8 @@ def make_run(folder: Path, *, variants: int = 3, processes: int = 5, blocks: int
                                 proof="agrees with the oracle, 3 inputs",
                             )
                         )
-    for row in _verdicts(folder.name, names, contenders):
-        recorder.add(row)
+    for verdict in _verdicts(folder.name, names, contenders):
+        recorder.add(verdict)
     return folder
 
 
@@ -201,6 +201,276 @@ def _verdicts(run_id: str, names: list[str], contenders: dict[str, float]) -> li
                         case=case,
                         detail=detail,
                         replay=replay,
-                    )  # fmt: skip
+                    )
                 )
     return rows
+
+
+class Structure(HTMLParser):
+    """What a browser would build: tags, ids, links, and the text of every script."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.tags: list[str] = []
+        self.ids: list[str] = []
+        self.links: list[str] = []
+        self.attributes: list[tuple[str, str | None]] = []
+        self.scripts: list[str] = []
+        self.words: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Note what a tag holds."""
+        self.tags.append(tag)
+        self.attributes += attrs
+        self.ids += [value or "" for name, value in attrs if name == "id"]
+        self.links += [value or "" for name, value in attrs if name in {"href", "src"}]
+
+    def handle_data(self, data: str) -> None:
+        """Keep the text of scripts apart from that of the page."""
+        (self.scripts if self.tags[-1:] == ["script"] else self.words).append(data)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_run(tmp_path_factory.mktemp("results") / "run-1", blocks=6)
+
+
+@pytest.fixture(scope="module")
+def page(folder: Path) -> str:
+    return write_page(folder, folder.parent / "out" / "page.html").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def structure(page: str) -> Structure:
+    return Structure(page)
+
+
+@pytest.fixture(scope="module")
+def data(page: str) -> dict[str, Any]:
+    match = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
+    assert match
+    loaded: dict[str, Any] = json.loads(match[1])
+    return loaded
+
+
+def test_the_same_results_give_the_same_bytes(folder: Path, page: str, tmp_path: Path) -> None:
+    assert write_page(folder, tmp_path / "a.html").read_text(encoding="utf-8") == page
+
+
+def test_names_of_strangers_stay_text(page: str, structure: Structure) -> None:
+    assert structure.tags.count("script") == 2
+    assert "img" not in structure.tags
+    assert not [name for name, _ in structure.attributes if name.startswith("on")]
+    assert not any("alert(1)</script>" in script for script in structure.scripts)
+    text = "".join(structure.words)
+    assert HOSTILE in text
+    assert BREAKOUT in text
+
+
+def test_the_page_needs_no_network(page: str, structure: Structure) -> None:
+    assert all(link.startswith("#") for link in structure.links)
+    assert "@import" not in page
+    assert set(re.findall(r"url\((.)", page)) <= {"#"}
+
+
+def test_ids_are_unique_and_every_link_leads_somewhere(page: str, structure: Structure) -> None:
+    assert len(structure.ids) == len(set(structure.ids))
+    targets = {link[1:] for link in structure.links} | set(re.findall(r"url\(#([^)]+)\)", page))
+    targets |= {
+        one
+        for name, value in structure.attributes
+        if name == "aria-labelledby"
+        for one in (value or "").split()
+    }
+    assert targets <= set(structure.ids)
+
+
+def test_figures_have_a_text_alternative_and_the_colours_of_the_page(page: str) -> None:
+    drawn = re.findall(r"<svg.*?</svg>", page, re.DOTALL)
+    assert len(drawn) == 7  # pace, means, two maps, one forest per variant with numbers
+    for one in drawn:
+        assert 'role="img"' in one
+        assert re.search(r"<title id=.*?>.+?</title><desc id=.*?>.+?</desc>", one)
+        assert "currentColor" in one
+        assert "var(--" in one
+        assert "#ffffff" not in re.sub(r"<text.*?</text>", "", one).split("<g", 3)[2]
+
+
+def test_every_status_is_a_row_with_its_reason(data: dict[str, Any], structure: Structure) -> None:
+    place = {name: i for i, name in enumerate(data["columns"])}
+    rows = data["rows"]
+    assert {row[place["status"]] for row in rows} == set(Status)
+    text = "".join(structure.words)
+    for status, reason in FAILURES.values():
+        found = [row for row in rows if row[place["status"]] == status]
+        assert {row[place["reason"]] for row in found} == {reason}
+        assert {row[place["ratio"]] for row in found} == {None}
+        assert text.count(reason) >= 4  # twice per direction: in its variant and in the whole table
+
+
+def test_numbers_of_the_page_are_those_of_the_rows(data: dict[str, Any]) -> None:
+    place = {name: i for i, name in enumerate(data["columns"])}
+    row = next(
+        row
+        for row in data["rows"]
+        if [row[place[n]] for n in ("variant", "implementation", "case_name", "direction")]
+        == ["partial", "by_taps", "stem", "forward"]
+    )
+    assert row[place["ratio_low"]] < 0.62 < row[place["ratio_high"]]
+    assert row[place["verdict"]] == "FASTER"
+    assert row[place["macs"]] == 2 * 3 * 16 * 49 * 32 * 32
+    assert row[place["samples"]] == 5 * 6
+    assert row[place["ratio_memory"]] == pytest.approx(0.63)
+
+
+def test_the_verdict_strip_says_how_much_and_for_how_many(structure: Structure) -> None:
+    text = re.sub(r"\s+", " ", "".join(structure.words))
+    line = (
+        r"by_taps is 1\.\d{3}× faster than eager \[1\.\d{3}, 1\.\d{3}\]; faster in 5 of 6 cells, "
+    )
+    assert re.search(line + r"no ratio in 1; memory −37 %", text)
+    assert "nothing of this variant was timed in this run; triton is not available" in text
+    # A law refutes the fastest of this variant, so it is no headline, and the strip says so.
+    assert "by_taps is left out: refuted by G2" in text
+    assert "No CUDA device: CPU only." in text
+    assert "false alarm" in text
+
+
+def test_counterexamples_show_screen_and_replay_line(structure: Structure) -> None:
+    text = "".join(structure.words)
+    assert DETAIL in text
+    assert "python3 -m harness check 'masked/by_taps/G2 n1 c1>1 i3x3" in text
+    assert "71 % of the expected values are zero" in text
+
+
+def test_lines_replay_with_the_plugins_of_the_run(data: dict[str, Any]) -> None:
+    place = {name: i for i, name in enumerate(data["columns"])}
+    row = data["rows"][0]
+    case = "n2 c3>16 i64x64 k7x7 s2x2 p3x3 d1x1 g1 float32 contiguous exact seed0"
+    plugin = " --plugin 'my plug-in.py'"
+    assert row[place["replay"]] == f"python3 -m harness check 'partial/eager {case}'{plugin}"
+    assert row[place["timing"]] == (
+        "python3 -m harness bench --variant partial --implementation eager"
+        f" --case '{case}' --direction forward --device cpu --threads 1{plugin}"
+    )
+
+
+def test_a_profile_becomes_operator_tables(tmp_path: Path) -> None:
+    Recorder(tmp_path).write_run(_run("profiled", ("partial",), 1, 1))
+    assert "nox -s profile" in write_page(tmp_path, tmp_path / "p.html").read_text(encoding="utf-8")
+    operators = [
+        {"name": f"aten::{HOSTILE}", "calls": 3, "self_ns": 750_000, "device_ns": 0},
+        {"name": "aten::mul", "calls": 1, "self_ns": 250_000, "device_ns": 0},
+    ]
+    entry = {"variant": "partial", "implementation": "eager", "case_name": "stem"}
+    path = tmp_path / "profile.json"
+    path.write_text(json.dumps([entry | {"operators": operators}]), encoding="utf-8")
+    text = "".join(Structure(write_page(tmp_path, tmp_path / "p.html").read_text("utf-8")).words)
+    assert f"aten::{HOSTILE}" in text
+    assert "75 %" in text
+    for broken, said in {
+        "[": "cannot be read",
+        "[{}]": "not a list of operator tables: 'variant'",
+        json.dumps([entry | {"operators": [{"name": 1}]}]): "name=1 is no str",
+    }.items():
+        path.write_text(broken, encoding="utf-8")
+        assert said in "".join(
+            Structure(write_page(tmp_path, tmp_path / "p.html").read_text("utf-8")).words
+        )
+
+
+def test_a_run_that_measured_nothing_still_gives_a_page(tmp_path: Path) -> None:
+    Recorder(tmp_path).write_run(_run("empty", ("partial",), 1, 1))
+    text = "".join(Structure(write_page(tmp_path, tmp_path / "p.html").read_text("utf-8")).words)
+    assert "nothing of this variant was timed" in text
+    assert "No law was checked in this run" in text
+
+
+def test_one_process_and_one_implementation_give_a_page(tmp_path: Path) -> None:
+    Recorder(tmp_path).write_run(_run("small", ("partial",), 1, 1))
+    row = Measurement(
+        run_id="small", variant="other", implementation="eager", case="as another version wrote it",
+        case_name="", direction="forward", dtype="float32", device="cpu", threads=1, block=(0,),
+        samples_ns=(12_345,), status=Status.MEASURED,
+    )  # fmt: skip
+    Recorder(tmp_path).add(row)
+    with (tmp_path / "measurements.jsonl").open("a") as file:
+        file.write('{"run_id": "sma')
+    text = "".join(Structure(write_page(tmp_path, tmp_path / "p.html").read_text("utf-8")).words)
+    assert "12.3 µs" in text
+    assert "as another version wrote it" in text
+    assert "the last line was cut short" in text
+    assert "no ratio; its cells: 1 × measured" in text
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ResultsError, match=r"run\.json: cannot be read"):
+        write_page(tmp_path, tmp_path / "p.html")
+
+
+def test_cells_of_one_name_are_told_apart() -> None:
+    common: dict[str, Any] = {"run_id": "r", "variant": "v", "implementation": "i", "device": "cpu"}
+    common |= {"direction": "forward", "case_name": "stem"}
+    rows = [
+        Measurement(
+            **common, case=f"{dtype} case", dtype=dtype, threads=threads, status=Status.CRASHED
+        )
+        for dtype in ("float32", "float16")
+        for threads in (1, 2)
+    ]
+    labels = set(frame.case_labels(rows).values())
+    assert "stem · float16 · 2 threads" in labels
+    assert len(labels) == 4
+    assert set(frame.case_labels(rows[:1]).values()) == {"stem"}
+
+
+def test_names_that_no_font_holds_give_a_page(tmp_path: Path) -> None:
+    Recorder(tmp_path).write_run(_run("glyphs", ("partial",), 2, 2))
+    for process in range(2):
+        for name in ("eager", "\x1b[31m\ud800 卷积 🚀"):
+            Recorder(tmp_path).add(
+                Measurement(
+                    run_id="glyphs",
+                    variant="partial",
+                    implementation=name,
+                    case="?\x00",
+                    case_name="\x07",
+                    direction="forward",
+                    dtype="float32",
+                    device="cpu",
+                    threads=1 + process,
+                    block=(0, 1),
+                    samples_ns=(100, 120 + process),
+                    status=Status.MEASURED,
+                )
+            )
+    text = "".join(Structure(write_page(tmp_path, tmp_path / "p.html").read_text("utf-8")).words)
+    assert "卷积 🚀" in text
+    assert "cpu, 2 threads" in text
+    assert "an interval takes two processes" in text
+
+
+def test_three_hundred_cells_are_small_and_quick(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr("os.fsync", lambda _: None)
+    folder = make_run(tmp_path / "run", variants=6, processes=5, blocks=4)
+    assert len(frame.cells_frame(load_run(folder), ())) >= 300
+    start = time.process_time()
+    target = write_page(folder, tmp_path / "p.html")
+    assert time.process_time() - start < 10
+    assert target.stat().st_size < 2_500_000
+
+
+def test_numbers_carry_units_and_three_digits() -> None:
+    assert [format_time(ns) for ns in (None, 999, 1_234, 56_789_000, 1.5e9)] == [
+        "", "999 ns", "1.23 µs", "56.8 ms", "1.50 s",
+    ]  # fmt: skip
+    assert [format_bytes(n) for n in (None, 0, 1536, 5 * 2**20)] == [
+        "",
+        "0 B",
+        "1.50 KiB",
+        "5.00 MiB",
+    ]
+    assert [format_ratio(r) for r in (None, 0.0123, 0.705, 2.5, 31.25)] == [
+        "", "0.012", "0.705", "2.50", "31.2",
+    ]  # fmt: skip
