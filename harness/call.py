@@ -59,7 +59,7 @@ def call(
     else:
         padding = per_axis("padding", padding, rank)
     size = None if size is None else tuple(size)
-    function, keywords = _plan(
+    function, keywords = _uncached(_plan)(
         variant, implementation, tuple(map(_shape_of, tensors)), _device_of(tensors), size,
         kernel_size, stride, padding, dilation, groups, tuple(sorted(options.items())),
     )  # fmt: skip
@@ -85,7 +85,7 @@ def declines(implementation: Implementation, variant: Variant, case: ConvCase) -
     """Return why `implementation` does not compute `case`, or None."""
     if reason := implementation.missing() or implementation.unsupported(case):
         return reason
-    accepted = _keywords_of(implementation.load())
+    accepted = _uncached(_keywords_of)(implementation.load())
     lacking = variant.call_keywords(case).keys() - accepted
     return f"takes no argument {min(lacking)!r}" if lacking and "**" not in accepted else None
 
@@ -286,6 +286,11 @@ def _named(variant: Variant, name: str) -> Implementation:
 def _keywords_of(function: Function) -> frozenset[str]:
     parameters = inspect.signature(function).parameters.values()
     return frozenset("**" if p.kind is p.VAR_KEYWORD else p.name for p in parameters)
+
+
+def _uncached(function: Any) -> Any:
+    """Return `function` without its cache while compiling: the compiler guards its own result."""
+    return function.__wrapped__ if torch.compiler.is_compiling() else function
 
 
 def _shape_of(value: Any) -> Any:

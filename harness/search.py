@@ -40,11 +40,13 @@ class Profile:
         seed: Of the draws; the same seed draws the same cases for every implementation, so that
             they share the oracle's results. None = from Hypothesis' own entropy.
         dtypes: The dtypes drawn.
+        shrink: Whether a counterexample is made smaller; without, only that there is one counts.
     """
 
     cases: int
     seed: int | None = 0
     dtypes: tuple[str, ...] = ("float32", "float64")
+    shrink: bool = True
 
 
 PROFILES = {
@@ -97,7 +99,7 @@ def search(
         deadline=None,
         report_multiple_bugs=False,
         print_blob=False,
-        phases=(Phase.explicit, Phase.generate, Phase.shrink),
+        phases=(Phase.explicit, Phase.generate, *((Phase.shrink,) if profile.shrink else ())),
         suppress_health_check=list(HealthCheck),
     )
     test = settings(hypothesis.given(cases(variant, profile.dtypes))(attempt))

@@ -103,10 +103,11 @@ def error_bound(
     error = (gamma(n, accumulator) + gamma(n, UNIT_ROUNDOFF["float64"])) * magnitude
     storage = UNIT_ROUNDOFF[case.dtype]
     if storage > accumulator:
-        stored = 1 + variant.extra_roundings(case)
-        error += stored * storage * (truth.abs() + error) + (
-            2.0**-24 if case.dtype == "float16" else 0
-        )
+        # the result is rounded where it is stored, and so is every stage before it: by its own
+        # magnitude, which cancellation does not shrink
+        before = variant.extra_roundings(case)
+        error += storage * (truth.abs() + error + before * magnitude)
+        error += (1 + before) * 2.0**-24 if case.dtype == "float16" else 0
     return Bound(error=error, tier="T1")
 
 

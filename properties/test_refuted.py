@@ -1,5 +1,6 @@
 """The laws are tested too: every mutant is refuted by some law, every law refutes some mutant."""
 
+import functools
 import importlib
 import pkgutil
 
@@ -16,28 +17,39 @@ MODULES = [
     for found in pkgutil.iter_modules(properties.refuted.__path__)
 ]
 MUTANTS = [mutant for module in MODULES for mutant in module.MUTANTS]
-EFFORT = Profile(cases=60)
+EFFORT = Profile(cases=60, shrink=False)
 
 
-def _refutes(law, mutant):
-    """Return whether `law` refutes `mutant` within the effort."""
+def _claimants(law):
+    return [name for name, v in TABLE.variants.items() if law.requires <= v.traits]
+
+
+@functools.cache
+def _refutes(law_id, mutant):
+    """Return whether the law refutes `mutant` within the effort."""
     variant, wrong = mutant.plant(TABLE.variant(mutant.variant))
     others = {**TABLE.variants, variant.name: variant}
-    finding = search(law, variant, wrong, EFFORT, variants=others)
+    finding = search(TABLE.laws[law_id], variant, wrong, EFFORT, variants=others)
     return finding.outcome in (Outcome.REFUTED, Outcome.CRASHED)
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda m: f"{m.variant}-{m.name}")
 def test_mutant_is_refuted(mutant):
-    variant = TABLE.variant(mutant.variant)
-    assert any(_refutes(law, mutant) for law in TABLE.laws_of(variant)), mutant.name
+    # agreement is quick to find what the oracle lacks; elsewhere the particular laws come first
+    laws = sorted(
+        TABLE.laws_of(TABLE.variant(mutant.variant)), key=lambda law: len(_claimants(law))
+    )
+    if not mutant.in_oracle:
+        laws = [TABLE.laws["G1"], TABLE.laws["G1b"], *laws]
+    assert any(_refutes(law.id, mutant) for law in laws), mutant.name
 
 
 @pytest.mark.parametrize("law", TABLE.laws.values(), ids=lambda law: f"{law.id}-{law.name}")
 def test_law_refutes_a_mutant(law):
-    claimants = {v.name for v in TABLE.variants.values() if law.requires <= v.traits}
+    claimants = _claimants(law)
     own = [m for m in MUTANTS if m.variant in claimants]
-    assert any(_refutes(law, mutant) for mutant in own), f"no mutant is refuted by {law.name}"
+    own.sort(key=lambda m: m.variant != "plain")  # the general faults are planted there
+    assert any(_refutes(law.id, mutant) for mutant in own), f"no mutant is refuted by {law.name}"
 
 
 @pytest.mark.parametrize("variant", TABLE.variants.values(), ids=lambda v: v.name)

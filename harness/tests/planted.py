@@ -3,6 +3,8 @@
 import os
 import signal
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,9 +18,11 @@ _known: dict[Any, Tensor] = {}
 
 
 def _right(x: Tensor, weight: Tensor, bias: Tensor | None = None, **keywords: Any) -> Tensor:
-    geometry = [keywords[name] for name in ("stride", "padding", "dilation")]
+    stride, padding, dilation = (keywords[name] for name in ("stride", "padding", "dilation"))
     zeros = [0] * (x.dim() - 2)
-    return torch.convolution(x, weight, bias, *geometry, False, zeros, keywords["groups"])
+    return torch.convolution(
+        x, weight, bias, stride, padding, dilation, False, zeros, keywords["groups"]
+    )
 
 
 def _wrong(*tensors: Any, **keywords: Any) -> Tensor:
@@ -97,6 +101,10 @@ def _replaces_timer(*tensors: Any, **keywords: Any) -> Tensor:
     return _right(*tensors, **keywords)
 
 
+def _loaded(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    return function
+
+
 FUNCTIONS = {
     "right": _right, "wrong": _wrong, "rounds": _rounds, "other_dtype": _other_dtype,
     "raises": _raises, "dies": _dies, "hangs": _hangs, "changes_input": _changes_input,
@@ -108,7 +116,7 @@ FUNCTIONS = {
 
 IMPLEMENTATIONS = {
     "plain": [
-        Implementation(name=name, load=lambda function=function: function)
+        Implementation(name=name, load=partial(_loaded, function))
         for name, function in FUNCTIONS.items()
     ]
 }

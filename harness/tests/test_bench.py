@@ -6,17 +6,18 @@ import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from harness import bench_command, clock, sampling
+from harness import benchmark, clock, conclusion, sampling
 from harness.__main__ import main
 from harness.bench.replay import ReplayTimer, recorded_cells
 from harness.plan import cell_of
 from harness.results import Measurement, Recorder, Status, load_run
 from harness.table import load_table
 
-ROOT = Path(bench_command.__file__).resolve().parent.parent
+ROOT = Path(benchmark.__file__).resolve().parent.parent
 PLANTED = Path(__file__).with_name("planted.py")
 CASE = "n1 c2>3 i6x6 k3x3 s1x1 p1x1 d1x1 g1 b1 float32 contiguous real seed0"
 SMALL = ["--variant", "plain", "--case", CASE, "--laws", "none", "--device", "cpu"]
@@ -34,8 +35,8 @@ def _elsewhere(monkeypatch, tmp_path):
 @pytest.fixture
 def no_page(monkeypatch):
     """Leave out what comes after measuring and takes seconds."""
-    monkeypatch.setattr(bench_command, "_run_pytest_benchmark", lambda _: "")
-    monkeypatch.setattr(bench_command, "_write_page", lambda *_: (Path("page.html"), ""))
+    monkeypatch.setattr(conclusion, "_run_pytest_benchmark", lambda _: "")
+    monkeypatch.setattr(conclusion, "_write_page", lambda *_: (Path("page.html"), ""))
 
 
 def _only_run() -> Path:
@@ -77,7 +78,7 @@ def test_json_is_all_that_standard_output_holds(no_page, capsys):
 
 
 def test_whoever_is_wrong_crashes_or_hangs_has_a_row_and_no_number(no_page, monkeypatch, capsys):
-    monkeypatch.setattr(bench_command, "PROBE_TIMEOUT_S", 12.0)
+    monkeypatch.setattr(benchmark, "PROBE_TIMEOUT_S", 12.0)
     monkeypatch.setattr(sampling, "HANG_S", 12.0)
     options = ["--direction", "forward", "--plugin", str(PLANTED), *QUICK]
     names = [
@@ -192,7 +193,7 @@ def test_a_device_that_is_not_there_is_named(monkeypatch, capsys):
 
 
 def _row(**fields) -> Measurement:
-    common = {
+    common: dict[str, Any] = {
         "run_id": "r", "variant": "plain", "implementation": "library", "case": CASE,
         "case_name": "small", "direction": "forward", "dtype": "float32", "device": "cpu",
         "threads": 1, "status": Status.MEASURED, "calls_per_sample": 2, "peak_bytes": 9,
@@ -226,7 +227,7 @@ def test_pytest_benchmark_shows_exactly_the_samples_that_were_taken(tmp_path):
     recorder.write_run(_described())
     for row in rows:
         recorder.add(row)
-    assert bench_command._run_pytest_benchmark(tmp_path / "run") == ""
+    assert conclusion._run_pytest_benchmark(tmp_path / "run") == ""
     text = (tmp_path / "run" / "pytest-benchmark.json").read_text(encoding="utf-8")
     first, second = json.loads(text)["benchmarks"]
     assert first["stats"]["data"] == [s / 1e9 for row in rows[:2] for s in row.samples_ns]
@@ -240,5 +241,5 @@ def test_pytest_benchmark_shows_exactly_the_samples_that_were_taken(tmp_path):
 
 
 def _described():
-    made = bench_command.describe_run(load_table(), {}, argv=("bench",), device="cpu", threads=1)
+    made = benchmark.describe_run(load_table(), {}, argv=("bench",), device="cpu", threads=1)
     return replace(made, id="r")

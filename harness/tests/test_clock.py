@@ -15,15 +15,19 @@ class FakeClock:
     """Takes `cost_ns` per call; `disturbed` holds what single samples take longer."""
 
     def __init__(self, cost_ns: int, disturbed: Sequence[int] = ()) -> None:
-        self.cost_ns, self.disturbed, self.lengths = cost_ns, list(disturbed), []
+        self.cost_ns, self.disturbed = cost_ns, list(disturbed)
+        self.lengths: list[int] = []
 
     def sample(self, call: clock.Call, batch: Sequence[Any]) -> tuple[int, Any]:
+        """Call nothing."""
+        del call
         self.lengths.append(len(batch))
         extra = self.disturbed.pop(0) if self.disturbed else 0
         return self.cost_ns * len(batch) + extra, None
 
     def burn_in(self, seconds: float) -> None:
-        raise AssertionError("not asked for")
+        """Refuse."""
+        raise AssertionError(f"{seconds} s of burn-in were not asked for")
 
 
 def _batch(count: int) -> list[None]:

@@ -15,7 +15,7 @@ from harness.isolation import End, Job, Pool
 def session(common: Any, cursor: Any) -> Callable[[str], Any]:
     """Work for children: a word says what to do."""
     if common == "does not start":
-        print("no such table", file=sys.stderr)
+        sys.stderr.write("no such table\n")
         sys.exit(3)
 
     def work(word: str) -> Any:
@@ -23,7 +23,7 @@ def session(common: Any, cursor: Any) -> Callable[[str], Any]:
         if word == "raise":
             raise LookupError("no such word")
         if word == "die":
-            print("about to die", flush=True)
+            os.write(1, b"about to die\n")
             os.kill(os.getpid(), signal.SIGSEGV)
         if word == "leave":
             os._exit(5)
@@ -121,10 +121,9 @@ def test_ending_early_leaves_no_child(pool):
 
 
 def test_a_long_text_is_cut_and_keeps_its_place():
-    try:
+    with pytest.raises(ValueError, match="x") as caught:
         raise ValueError("x\n" * 5000)
-    except ValueError as error:
-        text = isolation.error_text(error)
+    text = isolation.error_text(caught.value)
     assert len(text) <= isolation.LONGEST_TEXT
     assert text.startswith("ValueError: x x")
     assert "test_isolation.py:" in text

@@ -18,7 +18,7 @@ def table() -> Table:
 
 def _extended(table: Table, **fields) -> Table:
     plain = table.variants["plain"]
-    implementation = Implementation(load=lambda: plain.reference.load(), **fields)
+    implementation = Implementation(load=plain.reference.load, **fields)
     wider = replace(plain, implementations=(*plain.implementations, implementation))
     return Table(variants={"plain": wider, "partial": table.variants["partial"]}, laws={})
 
@@ -55,7 +55,7 @@ def test_the_baseline_is_timed_beside_whatever_is_named(table):
 
 
 def test_declined_cells_keep_their_reason(table):
-    declining = _extended(table, name="narrow", unsupported=lambda case: "has one channel only")
+    declining = _extended(table, name="narrow", unsupported=lambda _: "has one channel only")
     plan = make_plan(declining, Selection(variants=("plain",), cases=(SMALL,)))
     reasons = {s.reason for s in plan.skipped if s.cell.implementation == "narrow"}
     assert reasons == {"has one channel only"}

@@ -25,6 +25,7 @@ class FakeClock:
         self.sampled: list[object] = []
 
     def sample(self, call, batch):
+        """Call all of the batch."""
         self.sampled.append(call)
         result = None
         for arguments in batch:
@@ -32,7 +33,8 @@ class FakeClock:
         return 1000 * len(batch), result
 
     def burn_in(self, seconds):
-        raise AssertionError("not asked for")
+        """Refuse."""
+        raise AssertionError(f"{seconds} s of burn-in were not asked for")
 
 
 @pytest.fixture(scope="module")
@@ -178,6 +180,8 @@ def test_the_budget_learns_how_slow_the_machine_is():
     assert budget.blocks(calls, 1, 1000) == pytest.approx(before / 2, abs=6)
     now[0] = 70.0
     assert budget.left_s == 30.0
+    assert budget.spent_share == 0.7
+    assert Budget(None).spent_share == 0.0
     assert budget.deadline_s == 100.0
     assert Budget(None).deadline_s is None
 

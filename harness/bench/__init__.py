@@ -1,0 +1,1 @@
+"""Measured cells as benchmarks of pytest-benchmark."""

@@ -1,0 +1,261 @@
+"""Work in processes of its own: a crash or a hang costs one unit of work, never the run.
+
+Units of a job run one after another in one child, which is replaced by a new one after a crash or a
+hang; the unit in flight is what is lost.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import multiprocessing
+import os
+import signal
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import BaseContext
+from pathlib import Path
+from typing import Any
+
+from harness import clock
+
+START_TIMEOUT_S = 180.0
+LONGEST_TEXT = 600
+
+
+class End(Enum):
+    """How a unit of work ended."""
+
+    DONE = "done"
+    RAISED = "raised"
+    CRASHED = "crashed"
+    TIMED_OUT = "timed out"
+    OUT_OF_TIME = "out of time"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """Units of work for one child at a time.
+
+    Args:
+        session: `module:function`; called once in the child as `function(common, cursor)`, it
+            returns what is called with every unit. `cursor.value` may say what is in flight.
+        common: What all units share; pickled, as the units are.
+        units: The work.
+        timeout_s: How long a unit may take.
+    """
+
+    session: str
+    common: Any
+    units: Sequence[Any]
+    timeout_s: Callable[[Any], float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What became of one unit; `text` says why it failed, `cursor` where."""
+
+    job: int
+    unit: int
+    end: End
+    result: Any = None
+    text: str = ""
+    cursor: int = -1
+
+
+@dataclass(slots=True)
+class _Child:
+    job: int
+    process: Any
+    connection: Connection
+    cursor: Any
+    log: Path
+    waiting: list[int]
+    deadline: float
+    flying: int | None = None
+
+
+@dataclass(slots=True)
+class Pool:
+    """Runs jobs side by side, each in children of its own.
+
+    Args:
+        method: How children start: `spawn` is truly fresh, `forkserver` is quick.
+        parallel: How many children run at once.
+        scratch: Folder for what children print.
+        preload: Modules that a fork server imports once.
+        environment: Variables that the children see.
+        deadline_s: Moment (`clock.monotonic_s`) when all work stops; None = never.
+    """
+
+    method: str
+    parallel: int
+    scratch: Path
+    preload: Sequence[str] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    deadline_s: float | None = None
+    children: dict[int, _Child] = field(default_factory=dict)
+
+    def run(self, jobs: Sequence[Job]) -> Iterator[Report]:
+        """Yield what becomes of every unit of every job, as it becomes known."""
+        queue = [(number, list(range(len(job.units)))) for number, job in enumerate(jobs)]
+        queue = [entry for entry in queue if entry[1]]
+        try:
+            while queue or self.children:
+                while queue and len(self.children) < self.parallel:
+                    number, units = queue.pop(0)
+                    self._start(number, jobs[number], units)
+                moments = [child.deadline for child in self.children.values()]
+                moments += [] if self.deadline_s is None else [self.deadline_s]
+                patience = max(0.0, min(moments) - clock.monotonic_s())
+                ready = wait([c.connection for c in self.children.values()], timeout=patience)
+                for child in list(self.children.values()):
+                    if child.connection in ready:
+                        yield from self._listen(child, jobs, queue)
+                    elif clock.monotonic_s() >= child.deadline:
+                        yield from self._lost(child, jobs, queue, End.TIMED_OUT)
+                if self.deadline_s is not None and clock.monotonic_s() >= self.deadline_s:
+                    left = [(c.job, u) for c in self.children.values() for u in _pending(c)]
+                    left += [(number, unit) for number, units in queue for unit in units]
+                    for number, unit in left:
+                        yield Report(job=number, unit=unit, end=End.OUT_OF_TIME)
+                    return
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """End every child."""
+        for child in list(self.children.values()):
+            self._end(child)
+
+    def _start(self, number: int, job: Job, units: list[int]) -> None:
+        context = _context(self.method, tuple(self.preload))
+        ours, theirs = context.Pipe(duplex=False)
+        cursor = context.RawValue("i", -1)
+        log = self.scratch / f"child-{os.getpid()}-{number}-{len(units)}.log"
+        arguments = (theirs, log, job.session, job.common, [job.units[u] for u in units], cursor)
+        process = context.Process(target=_serve, args=arguments, daemon=True)  # type: ignore[attr-defined]
+        with _variables(self.environment):
+            process.start()
+        theirs.close()
+        deadline = clock.monotonic_s() + START_TIMEOUT_S
+        self.children[number] = _Child(number, process, ours, cursor, log, list(units), deadline)
+
+    def _listen(self, child: _Child, jobs: Sequence[Job], queue: list[Any]) -> Iterator[Report]:
+        try:
+            kind, result, text = child.connection.recv()
+        except (EOFError, OSError):
+            yield from self._lost(child, jobs, queue, End.CRASHED)
+            return
+        job = jobs[child.job]
+        if kind == "begin":
+            child.flying = child.waiting.pop(0)
+            patience = job.timeout_s(job.units[child.flying])
+            child.deadline = clock.monotonic_s() + patience
+            return
+        if child.flying is not None:
+            yield Report(
+                job=child.job, unit=child.flying, end=End(kind), result=result, text=text,
+                cursor=child.cursor.value,
+            )  # fmt: skip
+            child.flying = None
+        child.deadline = clock.monotonic_s() + START_TIMEOUT_S
+        if not child.waiting:
+            self._end(child)
+
+    def _lost(
+        self, child: _Child, jobs: Sequence[Job], queue: list[Any], end: End
+    ) -> Iterator[Report]:
+        self._end(child, join_s=5.0 if end is End.CRASHED else 0.0)
+        if end is End.CRASHED:
+            text = _exit_text(child.process.exitcode, child.log)
+        elif child.flying is None:
+            text = f"did not start in {START_TIMEOUT_S:.0f} s"
+        else:
+            text = f"no answer in {jobs[child.job].timeout_s(jobs[child.job].units[child.flying]):.0f} s"
+        # Lost before any unit began: a new child would end the same way.
+        failed = child.waiting if child.flying is None else [child.flying]
+        for unit in failed:
+            yield Report(
+                job=child.job, unit=unit, end=end, text=text, cursor=int(child.cursor.value)
+            )
+        if child.flying is not None and child.waiting:
+            queue.insert(0, (child.job, child.waiting))
+
+    def _end(self, child: _Child, join_s: float = 0.0) -> None:
+        self.children.pop(child.job, None)
+        child.process.join(join_s or 0.5 * (not child.waiting and child.flying is None))
+        if child.process.is_alive():
+            child.process.kill()
+            child.process.join()
+        child.connection.close()
+
+
+def _pending(child: _Child) -> list[int]:
+    return ([] if child.flying is None else [child.flying]) + child.waiting
+
+
+def _context(method: str, preload: tuple[str, ...]) -> BaseContext:
+    known = multiprocessing.get_all_start_methods()
+    context = multiprocessing.get_context(method if method in known else "spawn")
+    if method == "forkserver" and preload:
+        context.set_forkserver_preload(list(preload))
+    return context
+
+
+@contextlib.contextmanager
+def _variables(values: Mapping[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _exit_text(code: int | None, log: Path) -> str:
+    if code is not None and code < 0:
+        name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
+        text = f"the process was ended by {name}"
+    else:
+        text = f"the process ended with exit code {code}"
+    with contextlib.suppress(OSError):
+        if last := log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]:
+            text += f": {last[0]}"
+    return text[:LONGEST_TEXT]
+
+
+def _serve(
+    connection: Connection, log: Path, session: str, common: Any, units: list[Any], cursor: Any
+) -> None:
+    """Run in the child: every unit, each announced before and reported after."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when work ends
+    # What a stranger's code prints must reach neither the results' last line nor the progress bar.
+    with log.open("wb", buffering=0) as sink:
+        for stream in (1, 2):
+            os.dup2(sink.fileno(), stream)
+    module, _, name = session.partition(":")
+    work = getattr(importlib.import_module(module), name)(common, cursor)
+    for unit in units:
+        connection.send(("begin", None, ""))
+        try:
+            result = work(unit)
+        except Exception as error:  # noqa: BLE001 - a stranger's code may raise anything at all
+            connection.send((End.RAISED.value, None, error_text(error)))
+        else:
+            connection.send((End.DONE.value, result, ""))
+
+
+def error_text(error: BaseException) -> str:
+    """Return type, message and place of an exception, in one line."""
+    place = traceback.extract_tb(error.__traceback__)[-1:]
+    where = f" at {place[0].filename}:{place[0].lineno}" if place else ""
+    message = " ".join(f"{type(error).__name__}: {error}".split())
+    return message[: LONGEST_TEXT - len(where)] + where

@@ -1,0 +1,384 @@
+"""The gate before the clock: no number without a green proof on exactly the tensors that are timed.
+
+The oracle answers in a process of its own; every contender is then tried alone, in another, so that
+it can neither see nor change the answers, and so that its crash or hang costs only itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from harness import clock
+from harness.case import ConvCase
+from harness.check import (
+    DIFFERENTIABLE,
+    Closeness,
+    Outputs,
+    Refuted,
+    Trial,
+    as_outputs,
+    expected_dtype,
+)
+from harness.plan import Cell
+from harness.table import Table, load_table
+from harness.tensors import another, each, leaves, make_tensors
+from harness.tolerance import Bound
+from harness.variant import Implementation, Need, Role, Value, Variant
+
+SEEDS = 2
+"""Tensors that a contender is proved on: those that are timed, and others in the same memory."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Common:
+    """What a child needs to know to find the table and the oracle's answers."""
+
+    plugins: tuple[str, ...]
+    device: str
+    threads: int
+    answers: Path
+
+
+class Proof(NamedTuple):
+    """What was found out about one cell before timing; `reason` is empty where it is proved."""
+
+    reason: str = ""
+    proof: str = ""
+    peak_bytes: int | None = None
+    saved_bytes: int | None = None
+    call_ns: int = 0
+
+
+class Question(NamedTuple):
+    """A case that the oracle is asked about."""
+
+    variant: str
+    case: str
+
+
+class Answer(NamedTuple):
+    """What the oracle says of a case, with the allowed errors."""
+
+    truth: Outputs
+    bound: dict[str, Bound]
+    gradients: Outputs
+    gradient_bound: dict[str, Bound]
+
+
+class Call:
+    """One cell's call: forward alone without gradients, or forward and backward.
+
+    Arguments come bound (`bind`), so that a timed call does nothing but call. The result of a
+    backward call is the outputs together with the gradients of `sum(output * dy)`.
+    """
+
+    def __init__(
+        self, variant: Variant, implementation: Implementation, case: ConvCase, direction: str
+    ) -> None:
+        self.variant, self.case, self.backward = variant, case, direction == "backward"
+        self.function, self.keywords = implementation.load(), variant.call_keywords(case)
+        self.roles = {arg.name: arg.role for arg in variant.args}
+        self._dy: Tensor | None = None
+
+    def pose(self, case: ConvCase) -> None:
+        """Turn to another case of the same shapes: the output's gradient is drawn from its seed."""
+        self.case, self._dy = case, None
+
+    def bind(self, tensors: Mapping[str, Value]) -> tuple[tuple[Value, ...], list[Tensor]]:
+        """Return the arguments of a call: what the function takes, and what has a gradient."""
+        if not self.backward:
+            return tuple(tensors.values()), []
+        fresh = {
+            name: each(value, lambda t: t.detach().requires_grad_())
+            if self.roles[name] in DIFFERENTIABLE else value
+            for name, value in tensors.items()
+        }  # fmt: skip
+        return tuple(fresh.values()), list(leaves(self._differentiable(fresh)).values())
+
+    def __call__(self, bound: tuple[tuple[Value, ...], list[Tensor]]) -> Any:
+        """Call the implementation."""
+        arguments, inputs = bound
+        result = self.function(*arguments, **self.keywords)
+        if not self.backward:
+            return result
+        output = result if isinstance(result, Tensor) else result.output
+        if self._dy is None:
+            self._dy = another(output.detach(), self.case, Role.WEIGHT, "dy")
+        return result, torch.autograd.grad(output, inputs, self._dy, allow_unused=True)
+
+    def read(self, result: Any, tensors: Mapping[str, Value]) -> tuple[Outputs, Outputs]:
+        """Return outputs and gradients by name."""
+        if not self.backward:
+            return as_outputs(result), {}
+        result, found = result
+        inputs = leaves(self._differentiable(tensors))
+        gradients = {
+            name: torch.zeros_like(tensor) if gradient is None else gradient
+            for (name, tensor), gradient in zip(inputs.items(), found, strict=True)
+        }
+        return {name: value.detach() for name, value in as_outputs(result).items()}, gradients
+
+    def _differentiable(self, tensors: Mapping[str, Value]) -> dict[str, Value]:
+        return {name: v for name, v in tensors.items() if self.roles[name] in DIFFERENTIABLE}
+
+
+# -- in children -------------------------------------------------------------------------------
+
+
+def answer_session(common: Common, cursor: Any) -> Callable[[Question], None]:
+    """Return what asks the oracle and writes down its answer."""
+    del cursor
+    table = _prepare(common)
+
+    def answer(question: Question) -> None:
+        variant, case = table.variant(question.variant), ConvCase.parse(question.case)
+        for seed in range(SEEDS):
+            posed = replace(case, seed=case.seed + seed)
+            trial = Trial(variant, table.implementation(variant, "oracle"), posed)
+            path = answer_path(common.answers, variant.name, str(posed))
+            partial = path.with_suffix(".partial")
+            torch.save(
+                {
+                    "truth": trial.truth(),
+                    "bound": {k: (b.error, b.tier) for k, b in trial.bound().items()},
+                    "gradients": trial.true_gradients(),
+                    "gradient_bound": {
+                        k: (b.error, b.tier) for k, b in trial.gradient_bound().items()
+                    },
+                },
+                partial,
+            )
+            partial.replace(path)
+
+    return answer
+
+
+def probe_session(common: Common, cursor: Any) -> Callable[[Cell], Proof]:
+    """Return what tries one cell: right, on other tensors too, without memory, and how large."""
+    del cursor
+    table = _prepare(common)
+
+    def probe(cell: Cell) -> Proof:
+        variant = table.variant(cell.variant)
+        implementation = table.implementation(variant, cell.implementation)
+        case = ConvCase.parse(cell.case)
+        call = Call(variant, implementation, case, cell.direction)
+        trial = Trial(variant, implementation, case, common.device)
+        with torch.set_grad_enabled(call.backward):
+            try:
+                tensors = _prove(call, trial, common.answers)
+                if not implementation.needs & {Need.COMPILER, Need.TRITON}:
+                    _require_no_memory(call, tensors, common.device)
+            except Refuted as error:
+                return Proof(reason=refutation_text(error))
+            peak, saved = _measure_memory(call, tensors, common.device)
+            timer = clock.make_clock(common.device)
+            bound = call.bind(tensors)
+            call_ns = min(timer.sample(call, [bound])[0] for _ in range(2))
+        note = trial.closeness
+        return Proof(proof=proof_text(note), peak_bytes=peak, saved_bytes=saved, call_ns=call_ns)
+
+    return probe
+
+
+def _prepare(common: Common) -> Table:
+    torch.set_num_threads(common.threads)
+    return load_table(common.plugins)
+
+
+def _prove(call: Call, trial: Trial, answers: Path) -> dict[str, Value]:
+    """Compare with the oracle on every seed, all in the same memory; return the last tensors."""
+    tensors = dict(trial.tensors)
+    for seed in range(SEEDS):
+        case = replace(call.case, seed=call.case.seed + seed)
+        for name, value in make_tensors(call.variant, case, trial.device).items():
+            fill(tensors[name], value)
+        call.pose(case)
+        before = {name: tensor.clone() for name, tensor in leaves(tensors).items()}
+        result = call(call.bind(tensors))
+        compare(trial, call, result, tensors, load_answer(answers, call.variant.name, str(case)))
+        for name, tensor in leaves(tensors).items():
+            if not torch.equal(tensor.nan_to_num(), before[name].nan_to_num()):
+                raise Refuted(f"changes its argument {name}")
+    return tensors
+
+
+def compare(
+    trial: Trial, call: Call, result: Any, tensors: Mapping[str, Value], answer: Answer
+) -> None:
+    """Raise Refuted unless a result is what the oracle says: type, shape, values, gradients."""
+    outputs, gradients = call.read(result, tensors)
+    dtype = expected_dtype(call.case)
+    for name, value in (outputs | gradients).items():
+        trial.require(value.dtype == dtype, f"{name}.dtype={value.dtype} where {dtype} is expected")
+        device = torch.device(trial.device).type
+        trial.require(
+            value.device.type == device, f"{name} is on {value.device}, the arguments on {device}"
+        )
+    trial.agree(outputs, answer.truth, answer.bound)
+    if call.backward:
+        trial.agree(gradients, answer.gradients, answer.gradient_bound, "gradient")
+
+
+def _require_no_memory(call: Call, tensors: Mapping[str, Value], device: str) -> None:
+    """Raise Refuted where repeating a call runs fewer operators than the first call did.
+
+    An implementation that remembers answers would be timed at remembering; one that remembers what
+    depends on shapes alone has done so in the calls before.
+    """
+    case = replace(call.case, seed=call.case.seed + 1)
+    for name, value in make_tensors(call.variant, case, device).items():
+        fill(tensors[name], value)
+    bound = call.bind(tensors)
+    first, second = _operators(call, bound), _operators(call, bound)
+    if first != second:
+        raise Refuted(
+            f"remembers: a first call on new values runs {sum(first.values())} operators, the same "
+            f"call again {sum(second.values())}"
+        )
+
+
+class _Counting(TorchDispatchMode):
+    def __init__(self, seen: Counter[str]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.seen = seen
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        del types
+        self.seen[str(func)] += 1
+        return func(*args, **(kwargs or {}))
+
+
+def _operators(call: Call, bound: Any) -> Counter[str]:
+    seen: Counter[str] = Counter()
+    with _Counting(seen):
+        call(bound)
+    return seen
+
+
+# -- memory ------------------------------------------------------------------------------------
+
+
+def _measure_memory(
+    call: Call, tensors: Mapping[str, Value], device: str
+) -> tuple[int, int | None]:
+    """Return the peak of bytes beyond the inputs, and the bytes kept for the backward pass."""
+    bound = call.bind(tensors)
+    call(bound)
+    peak = _cuda_peak(call, bound) if device.startswith("cuda") else _cpu_peak(call, bound)
+    return peak, _saved_bytes(call, bound) if call.backward else None
+
+
+def _cuda_peak(call: Call, bound: Any) -> int:
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    call(bound)
+    torch.cuda.synchronize()
+    return torch.cuda.max_memory_allocated() - before
+
+
+def _cpu_peak(call: Call, bound: Any) -> int:
+    with torch.autograd.profiler.profile(use_cpu=True, profile_memory=True) as profile:
+        call(bound)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "trace.json"
+        profile.export_chrome_trace(str(path))
+        return peak_of(json.loads(path.read_text(encoding="utf-8", errors="replace")))
+
+
+def peak_of(trace: Mapping[str, Any]) -> int:
+    """Return the highest sum of bytes that the memory events of a chrome trace come to."""
+    events = [event for event in trace["traceEvents"] if event.get("name") == "[memory]"]
+    level = peak = 0
+    for event in sorted(events, key=lambda event: float(event["ts"])):
+        level += int(event["args"]["Bytes"])
+        peak = max(peak, level)
+    return peak
+
+
+def _saved_bytes(call: Call, bound: tuple[tuple[Value, ...], list[Tensor]]) -> int:
+    """Return the bytes of the storages that autograd keeps, inputs and parameters left out."""
+    arguments, _ = bound
+    given = leaves({str(i): value for i, value in enumerate(arguments)})
+    outside = {tensor.untyped_storage().data_ptr() for tensor in given.values()}
+    kept: dict[int, Tensor] = {}  # holding them keeps an address from being used twice
+
+    def pack(tensor: Tensor) -> Tensor:
+        kept.setdefault(tensor.untyped_storage().data_ptr(), tensor)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        result = call.function(*arguments, **call.keywords)
+    del result
+    return sum(t.untyped_storage().nbytes() for key, t in kept.items() if key not in outside)
+
+
+# -- values ------------------------------------------------------------------------------------
+
+
+def fill(target: Value, source: Value) -> None:
+    """Copy values into the memory that is there."""
+    pairs = zip(leaves({"": target}).values(), leaves({"": source}).values(), strict=True)
+    with torch.no_grad():
+        for ours, theirs in pairs:
+            ours.copy_(theirs)
+
+
+def answer_path(folder: Path, variant: str, case: str) -> Path:
+    """Return where the oracle's answer to a case is kept."""
+    digest = hashlib.sha256(f"{variant} {case}".encode()).hexdigest()[:24]
+    return folder / f"{digest}.answer"
+
+
+def load_answer(folder: Path, variant: str, case: str) -> Answer:
+    """Read what the oracle said of a case.
+
+    Raises:
+        RuntimeError: the oracle did not answer.
+    """
+    path = answer_path(folder, variant, case)
+    if not path.exists():
+        raise RuntimeError("the oracle gave no answer for this case")
+    data = torch.load(path, weights_only=True)
+    bounds = {
+        name: {k: Bound(error=error, tier=tier) for k, (error, tier) in data[name].items()}
+        for name in ("bound", "gradient_bound")
+    }
+    return Answer(data["truth"], bounds["bound"], data["gradients"], bounds["gradient_bound"])
+
+
+def proof_text(note: Closeness) -> str:
+    """Return a proof in words."""
+    text = "T0: equal" if note.tier == "T0" else (
+        f"{note.tier}: error {note.error_over_bound:.2g} of the bound"
+    )  # fmt: skip
+    trivial = note.compared and note.vacuous == note.compared
+    return text + ("; says little: mostly zeros or smaller than the bound" if trivial else "")
+
+
+def refutation_text(error: Refuted) -> str:
+    """Return a refutation in one line: what differs, how far over the bound, and where."""
+    if error.expected is None or error.got is None or not error.expected.numel():
+        return error.message
+    difference = (error.got - error.expected).abs().nan_to_num(float("inf"))
+    allowed = torch.zeros_like(difference) if error.bound is None else error.bound
+    over = difference / allowed.clamp(min=2.0**-1000)
+    over = over.where((difference > allowed) & (error.got != error.expected), 0.0)
+    worst = int(over.argmax())
+    index = [int(i) for i in torch.unravel_index(torch.tensor(worst), over.shape)]
+    got, expected = (float(t.reshape(-1)[worst]) for t in (error.got, error.expected))
+    excess = float(over.reshape(-1)[worst])
+    words = f"error {excess:.3g} of the bound" if excess < 1e300 else "where equality is required"
+    return f"{error.message}: {words} at {index}: got {got:.9g}, expected {expected:.9g}"

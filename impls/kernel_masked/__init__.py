@@ -1,0 +1,153 @@
+"""Convolution with masked taps: a constant mask over the kernel."""
+
+from typing import Any
+
+from torch import Tensor
+
+from harness.api import (
+    Arg,
+    ConvCase,
+    Implementation,
+    Kind,
+    Role,
+    Shape,
+    Trait,
+    Variant,
+    call,
+    compiled,
+)
+from impls._shared.cases import QUICK, network_cases
+from impls._shared.shapes import (
+    BIAS,
+    INPUT_MASK,
+    INPUT_MASK_FAMILIES,
+    INPUT_MASK_SHAPES,
+    PADDING_MODE,
+    SIGNAL,
+    WEIGHT,
+)
+from impls.kernel_masked.covers import cheapest_cover, disjoint_lattices
+from impls.kernel_masked.kept_taps import kept_taps
+from impls.kernel_masked.layer import (
+    KernelMaskedConv1d,
+    KernelMaskedConv2d,
+    KernelMaskedConv3d,
+    LazyKernelMaskedConv1d,
+    LazyKernelMaskedConv2d,
+    LazyKernelMaskedConv3d,
+)
+from impls.kernel_masked.named_masks import FAMILIES, make_kernel_mask
+from impls.kernel_masked.oracle import kernel_masked
+from impls.kernel_masked.reference import multiplied_weight
+
+__all__ = [
+    "VARIANT", "KernelMaskedConv1d", "KernelMaskedConv2d", "KernelMaskedConv3d",
+    "LazyKernelMaskedConv1d", "LazyKernelMaskedConv2d", "LazyKernelMaskedConv3d", "functional",
+]  # fmt: skip
+
+
+def _kernel_mask_shape(case: ConvCase) -> Shape:
+    """Return `(*K)` for `taps`, else `(C_out|1, C_in/groups|1, *K)`."""
+    word = case.option("kernel_mask_shape", "taps")
+    filters = case.c_out if word in ("filters", "all") else 1
+    channels = case.c_in // case.groups if word in ("channels", "all") else 1
+    return case.kernel_size if word == "taps" else (filters, channels, *case.kernel_size)
+
+
+KERNEL_MASK = Arg(
+    name="kernel_mask",
+    role=Role.MASK,
+    shape=_kernel_mask_shape,
+    covers="weight",
+    choices=("kernel_mask_shape",),
+    make=make_kernel_mask,
+)
+
+
+def _masked_twice(case: ConvCase) -> int:
+    """One rounding for each mask that holds fractions."""
+    return (case.option("kernel_mask", "ones") == "real") + (case.option("mask", "ones") == "real")
+
+
+_CASES = {
+    **network_cases(kernel_mask="cross", mask="none"),
+    **{
+        name: network_cases(kernel_mask=family, mask="none")[name]
+        for name, family in (
+            ("pixelcnn_first", "pixelcnn_a"),
+            ("pixelcnn_layer", "pixelcnn_b"),
+            ("wavenet_layer", "causal"),
+            ("text_cnn", "causal"),
+        )
+    },
+}
+
+VARIANT = Variant(
+    name="kernel_masked",
+    equation="y = conv(x*m, w*k) + b",
+    source="seed 001, forum thread 'Masking out locations in convolutional kernels'; "
+    "van den Oord et al. 2016, arXiv 1601.06759",
+    args=(SIGNAL, WEIGHT, BIAS, KERNEL_MASK, INPUT_MASK),
+    oracle=kernel_masked,
+    implementations=(
+        Implementation(
+            name="multiplied_weight", kind=Kind.REFERENCE, load=lambda: multiplied_weight
+        ),
+        Implementation(name="cheapest_cover", load=lambda: cheapest_cover),
+        Implementation(name="disjoint_lattices", load=lambda: disjoint_lattices),
+        Implementation(name="kept_taps", load=lambda: kept_taps),
+        compiled(lambda: multiplied_weight),
+    ),
+    traits=frozenset(
+        {
+            Trait.AFFINE_IN_SIGNAL,
+            Trait.LINEAR_IN_WEIGHT,
+            Trait.BATCH_INDEPENDENT,
+            Trait.SUBSAMPLES,
+            Trait.ONES_ARE_PLAIN,
+            Trait.HOLES_INVISIBLE,
+            Trait.BROADCASTS_MASK,
+            Trait.SERVES_DIVERSE_SIZES,
+            Trait.MASKS_TAPS,
+        }
+    ),
+    options={
+        "kernel_mask": FAMILIES,
+        "kernel_mask_shape": ("taps", "one", "filters", "channels", "all"),
+        "mask": (*INPUT_MASK_FAMILIES, "none"),
+        **INPUT_MASK_SHAPES,
+        **PADDING_MODE,
+        "bias_where": ("all", "support"),
+    },
+    keywords={"padding_mode": str, "bias_where": str},
+    extra_roundings=_masked_twice,
+    cases=_CASES,
+    quick=("pixelcnn_layer", *QUICK[1:]),
+)
+
+
+def functional(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    kernel_mask: Tensor | None = None,
+    mask: Tensor | None = None,
+    **options: Any,
+) -> Tensor:
+    """Return `y = conv(x*m, w*k)` + bias term.
+
+    Args:
+        x: Signal, shape `(N, C_in, *S)`.
+        weight: Taps, shape `(C_out, C_in/groups, *kernel_size)`.
+        bias: Shape `(C_out,)`.
+        kernel_mask: 1 = kept, shape `(*kernel_size)` for all filters, or
+            `(C_out|1, C_in/groups|1, *kernel_size)`; bool or real in [0, 1]; none keeps all taps.
+        mask: 1 = present, shape `(1|N, 1|C_in, *S)`, bool or real in [0, 1]; none = all present.
+        options: `stride`, `padding`, `dilation`, `groups`, `padding_mode`, `implementation`, and
+            `bias_where`: `all`, or `support` for a bias only where a kept tap of the window lands
+            on a present value (in bounds and `mask > 0`; without a mask, in bounds and `x != 0`).
+
+    Raises:
+        CaseError: a geometry that cannot be, or a mask of another shape or range.
+    """
+    return call(VARIANT, (x, weight, bias, kernel_mask, mask), **options)

@@ -1,0 +1,190 @@
+"""The convolution with masked taps as few dense convolutions of the taps that are kept."""
+
+from collections.abc import Callable, Sequence
+from math import prod
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from harness.api import per_channel
+from impls._shared.convolution import convolve, pad_by_mode
+from impls._shared.masks import present
+from impls.kernel_masked.lattice_cover import Lattice, hull, partition
+from impls.kernel_masked.reference import multiplied_weight
+
+# What one more convolution costs, in multiply-adds: its call, and a pass over the output.
+CALL_MACS = 500_000
+PASS_MACS_PER_OUTPUT = 48
+
+
+class Windows(NamedTuple):
+    """Where the windows lie: what all the convolutions of one call share."""
+
+    stride: Sequence[int]
+    padding: Sequence[int]
+    dilation: Sequence[int]
+    groups: int
+    out_size: tuple[int, ...]
+
+
+def cheapest_cover(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    kernel_mask: Tensor | None = None,
+    mask: Tensor | None = None,
+    **options: Any,
+) -> Tensor:
+    """Return `sum over lattices L of conv(x*m shifted by L, (w*k)[L])` + bias term.
+
+    A box of taps is a smaller kernel with a shifted padding, a lattice a dilated one. Either the
+    hull of the kept taps is convolved, or disjoint lattices of them, whichever costs less.
+    """
+    return _covered(_cheapest, (x, weight, bias, kernel_mask, mask), **options)
+
+
+def disjoint_lattices(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    kernel_mask: Tensor | None = None,
+    mask: Tensor | None = None,
+    **options: Any,
+) -> Tensor:
+    """Return the same sum over disjoint lattices always: no masked tap is ever multiplied."""
+    return _covered(lambda _, parts, *__: parts, (x, weight, bias, kernel_mask, mask), **options)
+
+
+def _cheapest(
+    whole: Lattice, parts: tuple[Lattice, ...], weight: Tensor, outputs: int
+) -> tuple[Lattice, ...]:
+    """Return the hull or its parts, by the multiply-adds that each comes to."""
+    saved = (whole.taps - sum(part.taps for part in parts)) * outputs * weight.shape[1]
+    spent = (len(parts) - 1) * (CALL_MACS + PASS_MACS_PER_OUTPUT * outputs)
+    # partial sums in low precision would be rounded once per part
+    wide = weight.dtype in (torch.float32, torch.float64)
+    return parts if saved > spent and wide else (whole,)
+
+
+def _covered(
+    choose: Callable[..., tuple[Lattice, ...]],
+    tensors: tuple[Tensor, Tensor, Tensor | None, Tensor | None, Tensor | None],
+    *,
+    bias_where: str = "all",
+    **geometry: Any,
+) -> Tensor:
+    """Convolve the lattices that `choose` takes; the mask is read on the host.
+
+    While tracing, where that cannot be, the weight is masked instead.
+    """
+    x, weight, bias, kernel_mask, mask = tensors
+    if kernel_mask is None or kernel_mask.is_meta or torch.compiler.is_compiling():
+        return multiplied_weight(*tensors, bias_where=bias_where, **geometry)
+    mode = geometry.pop("padding_mode", "zeros")
+    windows = _windows(x.shape, weight.shape, **geometry)
+    size = tuple(weight.shape[2:])
+    kept, uniform = _kept_taps(kernel_mask, prod(size))
+    whole, parts = hull(size, kept), partition(size, kept)
+    outputs = x.shape[0] * weight.shape[0] * prod(windows.out_size)
+    lattices = choose(whole, parts, weight, outputs) if parts else (whole,)
+    if lattices[0].count == size:
+        return multiplied_weight(*tensors, bias_where=bias_where, padding_mode=mode, **geometry)
+    bare = uniform and sum(lattice.taps for lattice in lattices) == sum(kept)
+    filters = weight if bare else present(weight, kernel_mask)
+    signal = x if mask is None else present(x, mask)
+    everywhere = bias if bias_where == "all" else None
+    y = _convolve(signal, filters, everywhere, lattices, windows, mode)
+    if bias is None or bias_where == "all":
+        return y
+    with torch.no_grad():
+        seen = (x != 0) if mask is None else (mask > 0)
+        support = _support(seen, weight, kernel_mask, lattices, windows, mode)
+    return y + torch.where(support, per_channel(bias, y), 0.0)
+
+
+def _kept_taps(kernel_mask: Tensor, taps: int) -> tuple[tuple[bool, ...], bool]:
+    """Return which taps any filter keeps, and whether every filter keeps just these, with 1."""
+    rows = kernel_mask.reshape(-1, taps)
+    if rows.shape[0] == 1:
+        values = rows[0].tolist()
+        return tuple(v > 0 for v in values), all(v in (0, 1) for v in values)
+    union = (rows > 0).any(0)
+    return tuple(union.tolist()), bool((rows == union).all())
+
+
+def _windows(
+    x_shape: Sequence[int], weight_shape: Sequence[int], *, stride: Sequence[int],
+    padding: Sequence[int], dilation: Sequence[int], groups: int,
+) -> Windows:  # fmt: skip
+    axes = zip(x_shape[2:], padding, dilation, weight_shape[2:], stride, strict=True)
+    out_size = tuple((size + 2 * p - d * (k - 1) - 1) // s + 1 for size, p, d, k, s in axes)
+    return Windows(stride, padding, dilation, groups, out_size)
+
+
+def _convolve(
+    x: Tensor, weight: Tensor, bias: Tensor | None, lattices: Sequence[Lattice], windows: Windows,
+    mode: str,
+) -> Tensor:  # fmt: skip
+    """Return the sum of one convolution per lattice; the bias goes with the first."""
+    if mode != "zeros" and any(windows.padding):
+        x = pad_by_mode(x, windows.padding, mode)
+        windows = windows._replace(padding=(0,) * len(windows.padding))
+    y = None
+    for lattice in lattices:
+        signal, padding = _shifted(x, lattice, windows)
+        dilation = [d * step for d, step in zip(windows.dilation, lattice.step, strict=True)]
+        term = convolve(
+            signal, weight[(..., *lattice.slices)], bias if y is None else None,
+            stride=windows.stride, padding=padding, dilation=dilation, groups=windows.groups,
+        )  # fmt: skip
+        y = term if y is None else y + term
+    assert y is not None
+    return y
+
+
+def _shifted(x: Tensor, lattice: Lattice, windows: Windows) -> tuple[Tensor, list[int]]:
+    """Return what the lattice's taps read of `x`, and the symmetric padding left to be done."""
+    sides: list[int] = []
+    symmetric = []
+    for axis, (first, taps, step) in enumerate(zip(*lattice, strict=True)):
+        s, p, d = (entries[axis] for entries in windows[:3])
+        count, size = windows.out_size[axis], x.shape[2 + axis]
+        start, span = first * d - p, d * step * (taps - 1) + 1
+        before, low = max(-start, 0), min(max(start, 0), size)
+        if (size - low + 2 * before - span) // s + 1 == count:
+            x = x.narrow(2 + axis, low, size - low) if low else x
+            symmetric.append(before)
+            sides = [0, 0, *sides]
+            continue
+        length = (count - 1) * s + span
+        before = min(before, length)
+        high = max(min(start + length, size), low)
+        x = x.narrow(2 + axis, low, high - low)
+        symmetric.append(0)
+        sides = [before, length - before - (high - low), *sides]
+    return (F.pad(x, sides) if any(sides) else x), symmetric
+
+
+def _support(
+    seen: Tensor, weight: Tensor, kernel_mask: Tensor, lattices: Sequence[Lattice],
+    windows: Windows, mode: str,
+) -> Tensor:  # fmt: skip
+    """Return whether a kept tap of the window sees something, `(N|1, C_out|1, *S_out)`.
+
+    Where all filters and channels share the taps, one channel per group is enough.
+    """
+    kept = (kernel_mask > 0).to(weight.dtype)
+    groups = windows.groups
+    if kernel_mask.numel() > weight[0, 0].numel():
+        channels = weight.shape[1] * groups
+        seen = seen.expand(-1, channels, *seen.shape[2:]).to(weight.dtype)
+        return _convolve(seen, kept.expand_as(weight), None, lattices, windows, mode) > 0
+    if seen.shape[1] == 1:
+        groups = 1
+    seen = seen.unflatten(1, (groups, -1)).any(2).to(weight.dtype)
+    kept = kept.reshape(1, 1, *weight.shape[2:]).expand(groups, -1, *weight.shape[2:])
+    windows = windows._replace(groups=groups)
+    support = _convolve(seen, kept, None, lattices, windows, mode) > 0
+    return support.repeat_interleave(weight.shape[0] // groups, 1) if groups > 1 else support

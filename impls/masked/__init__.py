@@ -1,0 +1,125 @@
+"""Masked convolution: the output is scaled by the mask's share at the centre of its window."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from harness.api import (
+    ConvCase,
+    Domain,
+    Implementation,
+    Kind,
+    Trait,
+    Value,
+    Variant,
+    call,
+    compiled,
+)
+from impls._shared.cases import QUICK, network_cases
+from impls._shared.shapes import (
+    BIAS,
+    INPUT_MASK,
+    INPUT_MASK_FAMILIES,
+    INPUT_MASK_SHAPES,
+    PADDING_MODE,
+    SIGNAL,
+    WEIGHT,
+)
+from impls.masked.layer import (
+    LazyMaskedConv1d,
+    LazyMaskedConv2d,
+    LazyMaskedConv3d,
+    MaskedConv1d,
+    MaskedConv2d,
+    MaskedConv3d,
+)
+from impls.masked.oracle import MaskedOutput, masked
+from impls.masked.reference import pointwise_mask
+from impls.masked.sampled_centres import by_sampled_centres
+
+__all__ = [
+    "VARIANT", "LazyMaskedConv1d", "LazyMaskedConv2d", "LazyMaskedConv3d", "MaskedConv1d",
+    "MaskedConv2d", "MaskedConv3d", "MaskedOutput", "functional",
+]  # fmt: skip
+
+
+def _divides_exactly(case: ConvCase, tensors: Mapping[str, Value]) -> bool:
+    """Whether every `m'` is a multiple of 1/4, so that dividing rounds nothing."""
+    updated = masked(*tensors.values(), **VARIANT.call_keywords(case)).mask
+    return updated is None or bool((updated * 4 == (updated * 4).round()).all())
+
+
+def _extra_roundings(case: ConvCase) -> int:
+    # both sums of the ratio, x * m, the division and its product with y
+    return 2 * (case.taps + case.c_in // case.groups) + 3
+
+
+def _cases() -> dict[str, str]:
+    """Return a mask per channel in every layer, one for all channels in some."""
+    shared = network_cases(mask="bernoulli:0.5", mask_channels="one")
+    layers = ("resnet50_conv2", "unet_encoder", "unet_bottleneck_8x8", "unet3d_bottleneck")
+    return network_cases(mask="bernoulli:0.5") | {f"{name}_shared": shared[name] for name in layers}
+
+
+VARIANT = Variant(
+    name="masked",
+    equation="y = (conv(x, w) + b) * m', m' = sum_c A m[centre] / sum_c A, A = sum_u |w|",
+    source="masked_torch README, with centres clamped into the image",
+    args=(SIGNAL, WEIGHT, BIAS, INPUT_MASK),
+    oracle=masked,
+    implementations=(
+        Implementation(name="pointwise_mask", kind=Kind.REFERENCE, load=lambda: pointwise_mask),
+        Implementation(name="sampled_centres", load=lambda: by_sampled_centres),
+        compiled(lambda: by_sampled_centres),
+    ),
+    traits=frozenset(
+        {
+            Trait.AFFINE_IN_SIGNAL,
+            Trait.BATCH_INDEPENDENT,
+            Trait.SUBSAMPLES,
+            Trait.ONES_ARE_PLAIN,
+            Trait.BROADCASTS_MASK,
+            Trait.SCALES_BY_MASK,
+        }
+    ),
+    domain=Domain(odd_kernels=True),
+    options={
+        "mask": (*INPUT_MASK_FAMILIES, "none"),
+        **INPUT_MASK_SHAPES,
+        **PADDING_MODE,
+        "apply_mask": ("False", "True"),
+    },
+    keywords={"padding_mode": str, "apply_mask": lambda word: word == "True"},
+    exact=_divides_exactly,
+    extra_roundings=_extra_roundings,
+    cases=_cases(),
+    quick=(*QUICK, "unet_bottleneck_8x8_shared", "unet3d_bottleneck_shared"),
+)
+
+
+def functional(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    mask: Tensor | None = None,
+    **options: Any,
+) -> MaskedOutput:
+    """Return `y = (conv(x, w) + b) * m'` and `m'`; `(conv(x, w) + b, None)` without a mask.
+
+    Args:
+        x: Signal, shape `(N, C_in, *S)`.
+        weight: Taps, shape `(C_out, C_in/groups, *kernel_size)`, kernels odd on every axis.
+        bias: Shape `(C_out,)`.
+        mask: 1 = present, shape `(1|N, 1|C_in, *S)`, bool or real in [0, 1].
+        options: `stride`, `padding`, `dilation`, `groups`, `padding_mode`, `implementation`, and
+            `apply_mask`: whether `x` is masked first.
+
+    Returns:
+        The output, and the mask for the next layer: `(1|N, 1, *S_out)` for a shared mask, else
+        `(1|N, C_out, *S_out)`.
+
+    Raises:
+        CaseError: a geometry that cannot be, or a mask of another shape or range.
+    """
+    return call(VARIANT, (x, weight, bias, mask), **options)

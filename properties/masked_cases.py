@@ -1,0 +1,99 @@
+"""Moving a case, and its mask, to where the laws of masks hold."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from harness.case import ConvCase
+from harness.check import Trial
+from harness.taps import taps
+from harness.tensors import make_mask
+from harness.tolerance import Bound
+
+SCATTERED = "bernoulli:0.5"
+
+
+def holey(case: ConvCase) -> ConvCase:
+    """Give a case without holes scattered ones."""
+    full = case.option("mask", "ones") in ("ones", "none")
+    return case.with_options(mask=SCATTERED) if full else case
+
+
+def given(case: ConvCase) -> ConvCase:
+    """Give a case without a mask scattered holes."""
+    return case.with_options(mask=SCATTERED) if case.option("mask", "ones") == "none" else case
+
+
+def binary(case: ConvCase) -> ConvCase:
+    """Give a case without a mask, or with one that is not 0 or 1, scattered holes."""
+    real = case.option("mask", "ones") in ("none", "real")
+    return case.with_options(mask=SCATTERED) if real else case
+
+
+def shared_by_channels(case: ConvCase) -> ConvCase:
+    """Give all channels one mask."""
+    return given(case).with_options(mask_channels="one")
+
+
+def zero_padded(case: ConvCase) -> ConvCase:
+    """Pad with zeros."""
+    return case.with_options(padding_mode=None)
+
+
+def several_samples(case: ConvCase) -> ConvCase:
+    """Take two samples at least."""
+    return replace(case, n=max(case.n, 2))
+
+
+def drawn_mask(t: Trial, family: str, salt: int = 0) -> Tensor:
+    """Return another mask of the shape and dtype of the trial's."""
+    mask = t.tensors["mask"]
+    assert isinstance(mask, Tensor)
+    generator = torch.Generator().manual_seed(t.case.seed + 65536 * (salt + 1))
+    return make_mask(tuple(mask.shape), family, generator).to(mask)
+
+
+def own_mask(t: Trial) -> Tensor:
+    """Return the trial's mask."""
+    mask = t.tensors["mask"]
+    assert isinstance(mask, Tensor)
+    return mask
+
+
+def signal(t: Trial) -> Tensor:
+    """Return the trial's signal."""
+    x = t.tensors["x"]
+    assert isinstance(x, Tensor)
+    return x
+
+
+def absent(t: Trial) -> Tensor:
+    """Return where the signal is absent, in its shape."""
+    return (own_mask(t) == 0).expand_as(signal(t))
+
+
+def geometry(case: ConvCase) -> dict[str, tuple[int, ...]]:
+    """Return what the loop over taps takes of a case."""
+    return {name: getattr(case, name) for name in ("stride", "padding", "dilation")}
+
+
+def twice(bounds: Mapping[str, Bound]) -> dict[str, Bound]:
+    """Return the bounds of a difference of two values with the bounds given."""
+    return {name: bound.scaled(2) for name, bound in bounds.items()}
+
+
+def counted(t: Trial, mask: Tensor) -> Tensor:
+    """Return the sum of the mask over every window, float64, a channel per filter that differs.
+
+    Counted tap by tap, without the operation under test.
+    """
+    case = t.case
+    mode = case.option("padding_mode", "zeros")
+    wide = mask.double().cpu()
+    groups = case.groups if mask.shape[1] > 1 else 1
+    wide = wide.unflatten(1, (groups, -1)).sum(2)
+    windows = [w for _, w in taps(wide, case.kernel_size, padding_mode=mode, **geometry(case))]
+    coverage = torch.stack(windows).sum(0)
+    return coverage if groups == 1 else coverage.repeat_interleave(case.c_out // groups, 1)
