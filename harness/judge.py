@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
+
+import torch
 
 from harness.case import ConvCase
 from harness.law import Law
 from harness.results import Outcome, Recorder, Verdict
-from harness.search import PROFILES, Finding, Profile, search
+from harness.search import PROFILES, Finding, search
 from harness.table import Table, with_oracle
 from harness.variant import Implementation, Kind, Need, Variant
 
@@ -74,15 +77,28 @@ def judge(
     corpus: Sequence[tuple[str, str, ConvCase]] = (),
 ) -> int:  # fmt: skip
     """Search every selected pair, record each verdict as it comes; return how many are bad."""
-    profile: Profile = PROFILES[profile_name]
+    profile = PROFILES[profile_name]
     bad = 0
-    for law, variant, implementation in pairs(table, variants, implementations):
-        first = [case for name, law_id, case in corpus if (name, law_id) == (variant.name, law.id)]
-        finding = search(
-            law, variant, implementation, profile, device=device, variants=table.variants, first=first
-        )  # fmt: skip
-        row = as_verdict(run_id, law, variant, implementation, finding)
-        recorder.add(row)
-        report(row)
-        bad += row.status in BAD
+    with _one_thread():
+        for law, variant, implementation in pairs(table, variants, implementations):
+            first = [c for name, law_id, c in corpus if (name, law_id) == (variant.name, law.id)]
+            finding = search(
+                law, variant, implementation, profile, device=device, variants=table.variants,
+                first=first,
+            )  # fmt: skip
+            row = as_verdict(run_id, law, variant, implementation, finding)
+            recorder.add(row)
+            report(row)
+            bad += row.status in BAD
     return bad
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """On tensors as small as the drawn ones a second thread costs three times what it gives."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -41,3 +42,11 @@ class Law:
     share: float = 1.0
     zero_is_right: bool = False
     about_oracle: bool = True
+
+
+def natural_order(law_id: str) -> tuple[str, int, str]:
+    """Return the key that sorts ids as a reader would: G1, G1b, G2, G10."""
+    match = re.fullmatch(r"(\D*)(\d*)(.*)", law_id)
+    assert match is not None
+    letters, number, rest = match.groups()
+    return letters, int(number or 0), rest

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from harness.law import natural_order
 from harness.results import Outcome, Verdict
 
 # a mark and never colour alone; a number alone is the executed cases of a law that holds
@@ -29,7 +30,7 @@ def render_matrix(rows: Sequence[Verdict]) -> Iterator[str]:
             for column in columns
         }
         yield "  ".join([variant.ljust(width), *(c.rjust(widths[c]) for c in columns)])
-        for law, name in names.items():
+        for law, name in sorted(names.items(), key=lambda item: natural_order(item[0])):
             entries = (cells.get((law, c), "").rjust(widths[c]) for c in columns)
             yield "  ".join([name.ljust(width), *entries])
         yield ""

@@ -7,7 +7,6 @@ import functools
 import importlib
 import importlib.util
 import pkgutil
-import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 
 from harness.case import CaseError, ConvCase
-from harness.law import Law
+from harness.law import Law, natural_order
 from harness.variant import Implementation, Kind, Variant
 
 ENTRY_POINT_GROUP = "convharness"
@@ -134,14 +133,7 @@ def _load_laws() -> dict[str, Law]:
                 raise ValueError(
                     f"the laws {known.name!r} and {law.name!r} share the id {law.id!r}"
                 )
-    return dict(sorted(laws.items(), key=lambda item: _natural(item[0])))
-
-
-def _natural(law_id: str) -> tuple[str, int, str]:
-    match = re.fullmatch(r"(\D*)(\d*)(.*)", law_id)
-    assert match is not None
-    letters, number, rest = match.groups()
-    return letters, int(number or 0), rest
+    return dict(sorted(laws.items(), key=lambda item: natural_order(item[0])))
 
 
 def _import(word: str) -> ModuleType:

@@ -1,26 +1,26 @@
 """Which laws meet which implementations, and the matrix of their verdicts."""
 
 import random
-import secrets
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 import hypothesis
 import pytest
 import torch
 
+from harness.benchmark import describe_run
 from harness.corpus import load_corpus
 from harness.judge import pairs
 from harness.machine import choose_device
 from harness.matrix import render_matrix
-from harness.results import Verdict
+from harness.results import Recorder, ResultsError, Verdict
 from harness.search import PROFILES
 from harness.table import Table, UnknownName, load_table
 
 ROOT = Path(__file__).parent
 VERDICTS = pytest.StashKey[list[Verdict]]()
 TABLE = pytest.StashKey[Table]()
+SEED = pytest.StashKey[int]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -61,9 +61,11 @@ def profile_name():
 def profile(request, profile_name):
     chosen = PROFILES[profile_name]
     seed = request.config.getoption("--hypothesis-seed", None)
-    if chosen.seed is None:
-        seed = int(seed) if seed and seed.isdigit() else random.SystemRandom().randrange(2**32)
-        chosen = replace(chosen, seed=seed)
+    if seed and seed.isdigit():
+        chosen = replace(chosen, seed=int(seed))
+    elif chosen.seed is None:
+        chosen = replace(chosen, seed=random.SystemRandom().randrange(2**32))
+    request.config.stash[SEED] = chosen.seed
     return chosen
 
 
@@ -84,8 +86,21 @@ def _global_state_is_left_alone():
     assert (torch.get_default_dtype(), torch.get_num_threads(), torch.is_grad_enabled()) == before
 
 
-def run_id() -> str:
-    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+def _record(config: pytest.Config, rows: list[Verdict]) -> Path:
+    """Write the verdicts down as a run of their own."""
+    table = config.stash[TABLE]
+    names = dict.fromkeys(row.variant for row in rows)
+    run = describe_run(
+        table, {name: table.variant(name).reference.name for name in names},
+        argv=("python3", "-m", "pytest", *config.invocation_params.args),
+        device=choose_device(config.getoption("--device")), threads=torch.get_num_threads(),
+        seed=config.stash[SEED], notes=table.failures,
+    )  # fmt: skip
+    recorder = Recorder(config.rootpath / "results" / run.id)
+    recorder.write_run(run)
+    for row in rows:
+        recorder.add(replace(row, run_id=run.id))
+    return recorder.folder
 
 
 def pytest_terminal_summary(
@@ -98,3 +113,9 @@ def pytest_terminal_summary(
         terminalreporter.section("law x implementation: cases executed")
         for line in render_matrix(rows):
             terminalreporter.write_line(line)
+        seed = config.stash[SEED]
+        terminalreporter.write_line(f"seed {seed}; the same cases again: --hypothesis-seed={seed}")
+        try:
+            terminalreporter.write_line(f"results: {_record(config, rows)}")
+        except ResultsError as error:
+            terminalreporter.write_line(str(error), red=True)
