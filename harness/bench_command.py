@@ -146,7 +146,7 @@ def _command(args: argparse.Namespace) -> tuple[str, ...]:
     """Return the shortest command line that gives `args` again."""
     parser = argparse.ArgumentParser()
     add_arguments(parser)
-    words = ["bench"]
+    words = ["python3", "-m", "harness", "bench"]
     for name, default in vars(parser.parse_args([])).items():
         value, option = getattr(args, name), "--" + name.replace("_", "-")
         if value == default:

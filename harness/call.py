@@ -60,7 +60,7 @@ def call(
         padding = per_axis("padding", padding, rank)
     size = None if size is None else tuple(size)
     function, keywords = _uncached(_plan)(
-        variant, implementation, tuple(map(_shape_of, tensors)), _device_of(tensors), size,
+        variant, implementation, tuple(map(_shape_of, tensors)), _place_of(tensors), size,
         kernel_size, stride, padding, dilation, groups, tuple(sorted(options.items())),
     )  # fmt: skip
     for arg, value in zip(variant.args, tensors, strict=True):
@@ -145,12 +145,15 @@ def from_layer(
 
 @lru_cache(maxsize=4096)
 def _plan(
-    variant: Variant, implementation: str | None, shapes: tuple[Any, ...], device: str,
+    variant: Variant, implementation: str | None, shapes: tuple[Any, ...], place: tuple[str, str],
     size: Shape | None, kernel_size: Shape, stride: Shape, padding: Shape, dilation: Shape,
     groups: int, options: tuple[tuple[str, Any], ...],
 ) -> tuple[Function, dict[str, Any]]:  # fmt: skip
     """Everything about a call that shapes, device and options decide; cached by all of them."""
-    case = _case_of(variant, shapes, size, kernel_size, stride, padding, dilation, groups, options)
+    device, dtype = place
+    case = _case_of(
+        variant, shapes, dtype, size, kernel_size, stride, padding, dilation, groups, options
+    )
     if implementation is None:
         chosen = fastest(variant, case, device)
     else:
@@ -163,8 +166,8 @@ def _plan(
 
 
 def _case_of(
-    variant: Variant, shapes: tuple[Any, ...], size: Shape | None, kernel_size: Shape,
-    stride: Shape, padding: Shape, dilation: Shape, groups: int,
+    variant: Variant, shapes: tuple[Any, ...], dtype: str, size: Shape | None,
+    kernel_size: Shape, stride: Shape, padding: Shape, dilation: Shape, groups: int,
     options: tuple[tuple[str, Any], ...],
 ) -> ConvCase:  # fmt: skip
     for name, value in options:
@@ -183,7 +186,7 @@ def _case_of(
     case = ConvCase(
         n=batch, c_in=sum(c_in), c_out=c_out, in_size=signal[2:] if size is None else size,
         kernel_size=kernel_size, stride=stride, padding=padding, dilation=dilation, groups=groups,
-        bias=any(a.role is Role.BIAS and s for a, s in zip(variant.args, shapes, strict=True)),
+        dtype=dtype, bias=any(a.role is Role.BIAS and s for a, s in zip(variant.args, shapes, strict=True)),
         options=tuple(sorted(words.items())), sources=c_in if several else (),
     )  # fmt: skip
     for arg, shape in zip(variant.args, shapes, strict=True):
@@ -299,10 +302,11 @@ def _shape_of(value: Any) -> Any:
     return tuple(value.shape) if isinstance(value, Tensor) else tuple(map(_shape_of, value))
 
 
-def _device_of(tensors: Sequence[Any]) -> str:
+def _place_of(tensors: Sequence[Any]) -> tuple[str, str]:
+    """Return the type of the device, and the dtype, of the first tensor."""
     for value in tensors:
         if isinstance(value, Tensor):
-            return value.device.type
+            return value.device.type, str(value.dtype).removeprefix("torch.")
         if value is not None:
-            return _device_of(value)
-    return "cpu"
+            return _place_of(value)
+    return "cpu", "float32"

@@ -110,7 +110,7 @@ def _folder(
         load_run(folder)
         return Path(folder)
     description = describe_run(
-        table, baselines, argv=("profile",), device=device, threads=args.threads,
+        table, baselines, argv=("python3", "-m", "harness", "profile"), device=device, threads=args.threads,
         notes=("a profile: nothing was timed",),
     )  # fmt: skip
     folder = args.out / description.id

@@ -145,6 +145,9 @@ def forest(rows: pd.DataFrame, processes: pd.DataFrame, *, group: str, margin: f
 def ratio_map(rows: pd.DataFrame) -> Figure:
     """Draw the ratios as a heat map: implementations down, cases across; grey words are no ratio."""
     rows = rows.assign(line=rows["variant"] + " / " + rows["implementation"])
+    # what nobody selected is told in the tables; here it would only push the rest apart
+    tried = rows[rows["status"] != "NOT_SELECTED"]
+    rows = rows[rows["line"].isin(tried["line"])]
     lines, labels = list(rows["line"].unique()), list(rows["label"].unique())
     held = {(row["line"], row["label"]): row for row in rows.to_dict("records")}
     ratios = np.array([[_ratio_at(held, line, label) for label in labels] for line in lines])

@@ -56,7 +56,7 @@ def test_a_run_ends_with_the_page_and_leaves_every_sample(capsys):
     cells = Counter(cell_of(row) for row in measured)
     assert set(cells.values()) == {2}
     assert {(c.implementation, c.placebo) for c in cells} == {
-        ("library", False), ("library", True), ("by_matmul", False)
+        ("library", False), ("library", True), ("onednn", False)
     }  # fmt: skip
     for row in measured:
         assert row.block == (0, 1, 2)
@@ -64,7 +64,7 @@ def test_a_run_ends_with_the_page_and_leaves_every_sample(capsys):
         assert row.proof.startswith("T1: error 0.")
         assert row.peak_bytes > 0
         assert (row.saved_bytes is None) == (row.direction == "forward")
-    assert loaded.run.argv[:3] == ("bench", "--variant", "plain")
+    assert loaded.run.argv[3:6] == ("bench", "--variant", "plain")
     recorded = json.loads((folder / "pytest-benchmark.json").read_text(encoding="utf-8"))
     assert len(recorded["benchmarks"]) == len(cells)
 
@@ -72,7 +72,7 @@ def test_a_run_ends_with_the_page_and_leaves_every_sample(capsys):
 def test_json_is_all_that_standard_output_holds(no_page, capsys):
     assert main(["bench", *SMALL, *QUICK, "--direction", "forward", "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
-    (row,) = [row for row in answer["comparisons"] if row["implementation"] == "by_matmul"]
+    (row,) = [row for row in answer["comparisons"] if row["implementation"] == "onednn"]
     assert {"baseline", "ratio", "ratio_low", "ratio_high", "verdict"} <= set(row)
     assert answer["report"] == "page.html"
 
@@ -82,14 +82,14 @@ def test_whoever_is_wrong_crashes_or_hangs_has_a_row_and_no_number(no_page, monk
     monkeypatch.setattr(sampling, "HANG_S", 12.0)
     options = ["--direction", "forward", "--plugin", str(PLANTED), *QUICK]
     names = [
-        "right", "by_matmul", "wrong", "raises", "dies", "hangs", "remembers_content",
+        "right", "onednn", "wrong", "raises", "dies", "hangs", "remembers_content",
         "dies_later", "hangs_later", "wrong_later",
     ]  # fmt: skip
     chosen = [word for name in names for word in ("--implementation", name)]
     assert main(["bench", *SMALL, *options, *chosen]) == 1
     loaded = load_run(_only_run())
     found = {row.implementation: row for row in loaded.measurements if not row.placebo}
-    expected = dict.fromkeys(("right", "by_matmul", "library"), Status.MEASURED) | {
+    expected = dict.fromkeys(("right", "onednn", "library"), Status.MEASURED) | {
         "wrong": Status.REFUTED, "remembers_content": Status.REFUTED,
         "wrong_later": Status.REFUTED, "raises": Status.CRASHED, "dies": Status.CRASHED,
         "dies_later": Status.CRASHED, "hangs": Status.TIMED_OUT, "hangs_later": Status.TIMED_OUT,
@@ -209,7 +209,7 @@ def test_replayed_differences_are_the_samples_to_the_last_bit():
 
 
 def test_cells_that_failed_anywhere_are_not_shown():
-    other = {"implementation": "by_matmul"}
+    other = {"implementation": "onednn"}
     failed = {"status": Status.CRASHED, "block": (), "samples_ns": (), "process": 1}
     rows = [_row(), _row(process=1), _row(**other), _row(**other, **failed), _row(placebo=True)]
     first, second = recorded_cells(rows)
@@ -222,7 +222,7 @@ def test_cells_that_failed_anywhere_are_not_shown():
 
 def test_pytest_benchmark_shows_exactly_the_samples_that_were_taken(tmp_path):
     pytest.importorskip("pytest_benchmark")
-    rows = [_row(), _row(process=1, samples_ns=(3, 4, 5)), _row(implementation="by_matmul")]
+    rows = [_row(), _row(process=1, samples_ns=(3, 4, 5)), _row(implementation="onednn")]
     recorder = Recorder(tmp_path / "run")
     recorder.write_run(_described())
     for row in rows:

@@ -31,7 +31,7 @@ def test_traces_and_operator_tables_of_every_implementation(arguments, tmp_path,
     assert load_run(folder).measurements == ()
     entries = json.loads((folder / "profile.json").read_text(encoding="utf-8"))
     assert [(e["variant"], e["implementation"]) for e in entries] == [
-        ("plain", "library"), ("plain", "by_matmul")
+        ("plain", "library"), ("plain", "onednn")
     ]  # fmt: skip
     for entry in entries:
         names = {row["name"] for row in entry["operators"]}

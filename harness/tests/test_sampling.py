@@ -63,8 +63,8 @@ def _sample(table, setting, group):
 
 @pytest.mark.parametrize("direction", ["forward", "backward"])
 def test_every_block_holds_one_sample_of_everybody(table, setting, direction):
-    rows, _ = _sample(table, setting, _group("library", "by_matmul", "right", direction=direction))
-    assert [r.cell.implementation for r in rows] == ["library", "library", "by_matmul", "right"]
+    rows, _ = _sample(table, setting, _group("library", "onednn", "right", direction=direction))
+    assert [r.cell.implementation for r in rows] == ["library", "library", "onednn", "right"]
     assert [r.cell.placebo for r in rows] == [True, False, False, False]
     for row in rows:
         assert (row.status, row.reason) == (Status.MEASURED, "")
@@ -81,7 +81,7 @@ def _orders(timer: FakeClock, contenders: int, blocks: int) -> list[tuple[int, .
 
 
 def test_the_order_is_random_per_block_and_process_and_repeatable(table, setting):
-    names = ("library", "by_matmul", "right")
+    names = ("library", "onednn", "right")
     found = []
     for process in (0, 0, 1):
         _, timer = _sample(table, setting, _group(*names, blocks=12, process=process))

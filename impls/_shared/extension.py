@@ -118,6 +118,12 @@ def weigh(near: Tensor, axis: int, dilation: int, rows: Rows) -> Tensor:
     """Return `sum_t rows[j][t] near[t]` for every lattice phase, the phases interleaved again."""
     # weights and sums in float32 at least: the former do not fit into bfloat16, the latter cancel
     wide = torch.promote_types(near.dtype, torch.float32)
+    if len(rows) == 1:  # 3 taps: so few terms that a matrix product costs more than they do
+        terms = near.to(wide).split(dilation, axis)
+        mixed = terms[0] * rows[0][0]
+        for weight, term in zip(rows[0][1:], terms[1:], strict=True):
+            mixed = torch.add(mixed, term, alpha=weight)
+        return mixed.to(near.dtype)
     matrix = torch.tensor(rows, dtype=wide, device=near.device)
     before, behind = near.shape[:axis], near.shape[axis + 1 :]
     # sample t of phase r is entry t * dilation + r: phases and the axes behind are one operand

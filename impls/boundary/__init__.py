@@ -77,13 +77,14 @@ def _least_size(case: ConvCase) -> Shape:
 
 
 def _extra_roundings(case: ConvCase) -> int:
+    """Return what a method rounds beyond the sum, plus one: a sum stored before the bias joins."""
     method, sides = _method(case), [k for k in case.kernel_size if k > 1]
     if method in ("extrapolate", "diff"):
-        return sum(sides)  # products in a continued sample and in its gradient
+        return 1 + sum(sides)  # products in a continued sample and in its gradient
     if method == "explicit":
-        return prod(sides) - 1  # gradients of so many regions are joined
+        return prod(sides)  # gradients of so many regions are joined
     if method == "partial":
-        return 3  # K^D / coverage, its product with y, and the storage of the ratio
+        return 1 + 3  # K^D / coverage, its product with y, and the storage of the ratio
     if method == "random":
         rows = [
             (k // 2 + 1) * prod(case.in_size) // size
@@ -91,8 +92,8 @@ def _extra_roundings(case: ConvCase) -> int:
         ]
         # Two passes over the rows of a side, two roundings per offset, square and root, division;
         # the average over sides, the product with the noise and the sum.
-        return 2 * max(rows) + 6 + case.spatial_dims + 3
-    return 0
+        return 1 + 2 * max(rows) + 6 + case.spatial_dims + 3
+    return 1
 
 
 def _is_exact(case: ConvCase, tensors: Mapping[str, Value]) -> bool:

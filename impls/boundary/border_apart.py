@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from harness.api import per_channel
-from impls._shared.border import Run, assemble, displacements, window_of
+from impls._shared.border import Run, assemble, displacements, interior, window_of
 from impls._shared.convolution import convolve, pad_by_mode
 from impls._shared.extension_buffer import extend_into_buffer
 from impls.boundary.oracle import lattice_steps, polynomial_degrees
@@ -34,8 +34,8 @@ def border_apart(
         )
         if method == "zeros":
             return y
-        y = y * _uncovered_ratio(x, kernel_size, stride, dilation)
-        return y if bias is None else y + per_channel(bias, y)
+        ratio = _uncovered_ratio(x, kernel_size, stride, dilation)
+        return y * ratio if bias is None else torch.addcmul(per_channel(bias, y), y, ratio)
     if method in ("extrapolate", "diff"):
         degrees = polynomial_degrees(kernel_size, method)
         buffer = extend_into_buffer(x, kernel_size, dilation, degrees)
@@ -54,9 +54,16 @@ def _uncovered_ratio(
     """Return `K^D / coverage` for every output: a product of counts, one per axis."""
     taps, coverage = 1, x.new_ones((), dtype=torch.promote_types(x.dtype, torch.float32))
     for size, k, s, d in zip(x.shape[2:], kernel_size, stride, dilation, strict=True):
-        position = torch.arange(0, size, s, device=x.device)
-        before, behind = position // d, (size - 1 - position) // d
-        count = before.clamp(max=k // 2) + 1 + behind.clamp(max=k // 2)
+        first, stop = interior(size, k, s, d)
+        outputs = (size - 1) // s + 1
+        edges = (
+            coverage.new_tensor(
+                [min(q * s // d, k // 2) + 1 + min((size - 1 - q * s) // d, k // 2) for q in side]
+            )
+            for side in (range(first), range(stop, outputs))
+        )
+        before, behind = edges
+        count = torch.cat([before, coverage.new_full((stop - first,), k), behind])
         taps, coverage = taps * k, coverage[..., None] * count
     return (taps / coverage).to(x.dtype)
 

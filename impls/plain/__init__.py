@@ -8,7 +8,6 @@ from harness.api import Implementation, Kind, Trait, Variant, call, compiled
 from impls._shared.cases import QUICK, network_cases
 from impls._shared.convolution import convolve
 from impls._shared.shapes import BIAS, PADDING_MODE, SIGNAL, WEIGHT
-from impls.plain.by_matmul import by_matmul
 from impls.plain.layer import (
     LazyPlainConv1d,
     LazyPlainConv2d,
@@ -17,6 +16,7 @@ from impls.plain.layer import (
     PlainConv2d,
     PlainConv3d,
 )
+from impls.plain.onednn import onednn, unsupported
 from impls.plain.oracle import plain
 
 __all__ = [
@@ -32,7 +32,7 @@ VARIANT = Variant(
     oracle=plain,
     implementations=(
         Implementation(name="library", kind=Kind.REFERENCE, load=lambda: convolve),
-        Implementation(name="by_matmul", load=lambda: by_matmul),
+        Implementation(name="onednn", load=lambda: onednn, unsupported=unsupported),
         compiled(lambda: convolve),
     ),
     traits=frozenset(

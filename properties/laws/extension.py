@@ -1,9 +1,9 @@
-"""What lies beyond the border: polynomial continuation and the methods it is compared with."""
+"""What lies beyond the border: the image continued by polynomials."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import product
-from math import comb, prod
+from math import comb
 
 import torch
 from torch import Tensor
@@ -64,14 +64,16 @@ def continued(x: Tensor, case: ConvCase, *, absolute: bool = False) -> Tensor:
     return x
 
 
-def _valid(t: Trial, padded: Tensor) -> Tensor:
+def valid(t: Trial, padded: Tensor) -> Tensor:
+    """Return the plain oracle of an image that is padded already."""
     return t.other("plain")(
         padded, t.wide("weight"), t.wide("bias"), stride=t.case.stride,
         padding=(0,) * t.case.spatial_dims, dilation=t.case.dilation, groups=t.case.groups,
     )  # fmt: skip
 
 
-def _plain(t: Trial, **keywords: object) -> Tensor:
+def plain(t: Trial, **keywords: object) -> Tensor:
+    """Return the plain oracle of the case, padded by itself."""
     geometry = {name: t.keywords[name] for name in ("stride", "dilation", "groups")}
     geometry |= {"padding": t.case.padding} | keywords
     return t.other("plain")(t.wide("x"), t.wide("weight"), t.wide("bias"), **geometry)
@@ -86,7 +88,7 @@ def inside(case: ConvCase) -> Tensor:
     return here
 
 
-def _same(got: Tensor, expected: Tensor, where: Tensor) -> tuple[Outputs, Outputs]:
+def compared_where(got: Tensor, expected: Tensor, where: Tensor) -> tuple[Outputs, Outputs]:
     """Return both sides with the outputs that are not compared set to 0."""
     zero = torch.zeros((), dtype=torch.float64)
     return {"output": got.double().where(where, zero)}, {"output": expected.where(where, zero)}
@@ -100,11 +102,12 @@ def _with_edge_kernel(case: ConvCase) -> ConvCase:
     return case.with_options(edge_kernel="yes")
 
 
-def _sized(case: ConvCase, least: Sequence[int]) -> ConvCase:
+def sized(case: ConvCase, least: Sequence[int]) -> ConvCase:
+    """Return `case` with images of at least that size."""
     return replace(case, in_size=tuple(map(max, case.in_size, least)))
 
 
-def _geometry(case: ConvCase, kernel: Sequence[int], dilation: Sequence[int]) -> ConvCase:
+def with_kernel(case: ConvCase, kernel: Sequence[int], dilation: Sequence[int]) -> ConvCase:
     """Return `case` with another kernel and dilation, its padding and size following."""
     padding = tuple(d * (k - 1) // 2 for k, d in zip(kernel, dilation, strict=True))
     size = tuple(d * k for k, d in zip(kernel, dilation, strict=True))
@@ -119,7 +122,7 @@ def _geometry(case: ConvCase, kernel: Sequence[int], dilation: Sequence[int]) ->
 
 
 def _is_valid_on_continued(t: Trial) -> None:
-    expected = _valid(t, continued(t.wide("x"), t.case))
+    expected = valid(t, continued(t.wide("x"), t.case))
     t.agree(t(), {"output": expected}, t.bound())
 
 
@@ -134,13 +137,14 @@ IS_VALID_ON_CONTINUED = Law(
 )
 
 
-def _has_interior(case: ConvCase) -> ConvCase:
+def has_interior(case: ConvCase) -> ConvCase:
+    """Return `case` with an image that holds at least one whole window of an output."""
     axes = zip(case.receptive_field, case.stride, strict=True)
-    return _sized(case, [field + s - 1 for field, s in axes])
+    return sized(case, [field + s - 1 for field, s in axes])
 
 
 def _interior_is_plain(t: Trial) -> None:
-    got, expected = _same(t()["output"], _plain(t), inside(t.case))
+    got, expected = compared_where(t()["output"], plain(t), inside(t.case))
     t.agree(got, expected, t.bound())
 
 
@@ -150,7 +154,7 @@ INTERIOR_IS_PLAIN = Law(
     statement="f(x, w, b)[q] = (conv(x, w) + b)[q] for every q whose window is inside the image",
     domain="images with an interior, with or without an edge kernel",
     requires=frozenset({Trait.EXTENDS_POLYNOMIALLY}),
-    within=_has_interior,
+    within=has_interior,
     check=_interior_is_plain,
     zero_is_right=True,
 )
@@ -182,7 +186,7 @@ def polynomials_are_continued(above: int = 0) -> Callable[[Trial], None]:
         whole = _polynomial(t, above)
         own = (..., *(slice(p, p + n) for p, n in zip(t.case.padding, t.case.in_size, strict=True)))
         x = whole[own].to(t.tensors["x"]).contiguous()
-        t.agree(t(x=x), {"output": _valid(t, whole)}, t.bound(x=x))
+        t.agree(t(x=x), {"output": valid(t, whole)}, t.bound(x=x))
 
     return check
 
@@ -383,7 +387,7 @@ ERROR_KNOWS_THE_AMPLIFICATION = Law(
 
 def _one_tap(case: ConvCase) -> ConvCase:
     ones = (1,) * case.spatial_dims
-    return _geometry(case, ones, case.dilation)
+    return with_kernel(case, ones, case.dilation)
 
 
 def _is_pointwise(t: Trial) -> None:
@@ -459,7 +463,7 @@ GROUPS_ARE_APART = Law(
 
 
 def _low_degree(case: ConvCase) -> ConvCase:
-    dense = _geometry(case, case.kernel_size, (1,) * case.spatial_dims)
+    dense = with_kernel(case, case.kernel_size, (1,) * case.spatial_dims)
     degree = case.option("degree", "None")
     return _one_kernel(dense).with_options(degree=degree if degree in "01" else "0")
 
@@ -480,7 +484,7 @@ def low_degrees(t: Trial) -> None:
             steps = steps.view(-1, *(1 for _ in padded.shape[axis + 1 :]))
             value = value + steps * (value - padded.index_select(axis, edge - outward))
         padded = value
-    t.agree(t(), {"output": _valid(t, padded)}, t.bound())
+    t.agree(t(), {"output": valid(t, padded)}, t.bound())
 
 
 LOW_DEGREES_ARE_FAMILIAR = Law(
@@ -499,7 +503,7 @@ def _edge_kernel_at_the_border(t: Trial) -> None:
     alone: dict[str, Value] = {
         "weight": edge, "bias": edge_bias, "edge_kernel": None, "edge_bias": None
     }  # fmt: skip
-    got, expected = _same(t()["output"], t.truth(**alone)["output"], ~inside(t.case))
+    got, expected = compared_where(t()["output"], t.truth(**alone)["output"], ~inside(t.case))
     t.agree(got, expected, t.bound())
 
 
@@ -511,212 +515,5 @@ EDGE_KERNEL_AT_THE_BORDER = Law(
     requires=frozenset({Trait.EXTENDS_POLYNOMIALLY}),
     within=_with_edge_kernel,
     check=_edge_kernel_at_the_border,
-    zero_is_right=True,
-)
-
-# -- boundary -------------------------------------------------------------------------------------
-
-LIBRARY_MODES = ("zeros", "reflect", "replicate", "circular")
-
-
-def _method(case: ConvCase) -> str:
-    return case.option("method", "zeros")
-
-
-def _roomy(case: ConvCase) -> ConvCase:
-    """Return `case` with room for every method."""
-    axes = zip(case.kernel_size, case.dilation, strict=True)
-    return _sized(case, [k * d for k, d in axes])
-
-
-def _by(*methods: str) -> Callable[[ConvCase], ConvCase]:
-    def within(case: ConvCase) -> ConvCase:
-        kept = _method(case) in methods
-        return _roomy(case if kept else case.with_options(method=methods[case.seed % len(methods)]))
-
-    return within
-
-
-def _is_library_mode(t: Trial) -> None:
-    expected = _plain(t, padding_mode=_method(t.case))
-    t.agree(t(), {"output": expected}, t.bound())
-
-
-LIBRARY_MODES_ARE_PLAIN = Law(
-    id="B1",
-    name="library_modes_are_plain",
-    statement="f(x, w, b; method) = conv(x, w; padding_mode = method) + b",
-    domain="zeros, reflect, replicate, circular",
-    requires=frozenset({Trait.CHOOSES_BOUNDARY}),
-    within=_by(*LIBRARY_MODES),
-    check=_is_library_mode,
-)
-
-
-def _explicit(t: Trial) -> None:
-    kernel_size, rank = t.case.kernel_size, t.case.spatial_dims
-    one = t.wide("weight")[(0,) * rank]
-    weight = t.tensors["weight"][(0,) * rank].expand_as(t.tensors["weight"])
-    geometry = {name: t.keywords[name] for name in ("stride", "dilation", "groups")}
-    zeros = t.other("plain")(
-        t.wide("x"), one, t.wide("bias"), padding=t.case.padding, **geometry
-    )  # fmt: skip
-    t.agree(t(weight=weight), {"output": zeros}, t.bound(weight=weight), "equal kernels")
-    # every kernel sees only the centre of its window and answers with its own number
-    numbers = torch.arange(prod(kernel_size)).view(kernel_size)
-    centre = (..., *(k // 2 for k in kernel_size))
-    numbered = torch.zeros_like(t.tensors["weight"])
-    numbered[centre] = numbers.view(*kernel_size, 1, 1).to(numbered)
-    expected = torch.zeros((), dtype=torch.long)
-    axes = zip(t.case.in_size, kernel_size, t.case.stride, t.case.dilation, strict=True)
-    for size, k, s, d in axes:
-        window = torch.arange(0, size, s)[:, None] + d * (torch.arange(k) - k // 2)
-        index = k // 2 - (window < 0).sum(1) + (window >= size).sum(1)
-        expected = expected[..., None] * k + index
-    channels = t.case.c_in // t.case.groups
-    got = t(x=torch.ones_like(t.tensors["x"]), weight=numbered, bias=None)
-    whole = (expected * channels).double().expand(t.case.out_shape)
-    t.agree(got, {"output": whole})
-
-
-EXPLICIT_HAS_A_KERNEL_PER_DISPLACEMENT = Law(
-    id="B2",
-    name="explicit_has_a_kernel_per_displacement",
-    statement="equal kernels: zero padding; else the kernel counts the taps missing on each side",
-    domain="explicit",
-    requires=frozenset({Trait.CHOOSES_BOUNDARY}),
-    within=_by("explicit"),
-    check=_explicit,
-    zero_is_right=True,
-)
-
-
-def _is_partial(t: Trial) -> None:
-    geometry = {name: t.keywords[name] for name in ("stride", "dilation", "groups")}
-    expected = t.other("partial")(
-        t.wide("x"), t.wide("weight"), t.wide("bias"), None, padding=t.case.padding, **geometry
-    )
-    t.agree(t(), {"output": expected.output}, t.bound())
-
-
-PARTIAL_IS_PARTIAL = Law(
-    id="B3",
-    name="partial_is_the_partial_variant",
-    statement="f(x, w, b; partial) = partial(x, w, b, m = 1)",
-    domain="partial, every image size",
-    requires=frozenset({Trait.CHOOSES_BOUNDARY}),
-    within=lambda case: case.with_options(method="partial"),
-    check=_is_partial,
-)
-
-
-def _random_ring(t: Trial) -> None:
-    """Compare with a ring built position by position."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(t.case.seed)
-        first = t()
-        torch.manual_seed(t.case.seed + 1)
-        t.agree(t(), first, None, "another state of the random numbers")
-    x, noise = t.wide("x"), t.wide("noise")
-    whole = torch.nn.functional.pad(x, [p for q in reversed(t.case.padding) for p in (q, q)])
-    for place in product(*(range(size) for size in whole.shape[2:])):
-        sides = list(_sides_near(t.case, x, place))
-        if sides:
-            mean = torch.stack([rows.mean(2) for rows in sides]).mean(0)
-            deviation = torch.stack([rows.std(2, correction=0) for rows in sides]).mean(0)
-            whole[(..., *place)] = mean + deviation * noise[(..., *place)]
-    t.agree(first, {"output": _valid(t, whole)}, t.bound())
-
-
-def _sides_near(case: ConvCase, x: Tensor, place: Sequence[int]) -> list[Tensor]:
-    """Return the nearest rows of every side that the ring's position lies beyond."""
-    position = [q - p for q, p in zip(place, case.padding, strict=True)]
-    steps = [d if k > 1 else 1 for k, d in zip(case.kernel_size, case.dilation, strict=True)]
-    phase = x[(..., *(slice(q % d, None, d) for q, d in zip(position, steps, strict=True)))]
-    found = []
-    axes = zip(position, case.in_size, case.kernel_size, strict=True)
-    for axis, (q, size, k) in enumerate(axes, start=2):
-        rows = (k + 1) // 2
-        if q < 0:
-            found.append(phase.narrow(axis, 0, rows).flatten(2))
-        elif q >= size:
-            found.append(phase.narrow(axis, phase.shape[axis] - rows, rows).flatten(2))
-    return found
-
-
-RANDOM_IS_A_FUNCTION_OF_ITS_NOISE = Law(
-    id="B4",
-    name="random_is_a_function_of_its_noise",
-    statement="ring = local mean + local deviation * noise, whatever the global random state",
-    domain="random",
-    requires=frozenset({Trait.CHOOSES_BOUNDARY}),
-    within=_by("random"),
-    check=_random_ring,
-    share=0.5,
-)
-
-
-def _cubic_kernel(case: ConvCase) -> ConvCase:
-    cubic = _geometry(case, (case.kernel_size[0],) * case.spatial_dims, case.dilation)
-    method = _method(case) if _method(case) == "diff" else "extrapolate"
-    return cubic.with_options(method=method)
-
-
-def _is_diff(t: Trial) -> None:
-    degree = t.case.kernel_size[0] // 2 if _method(t.case) == "extrapolate" else None
-    geometry = {name: t.keywords[name] for name in ("stride", "dilation", "groups")}
-    expected = t.other("diff")(
-        t.wide("x"), t.wide("weight"), t.wide("bias"), degree=degree, **geometry
-    )
-    t.agree(t(), {"output": expected}, t.bound())
-
-
-EXTRAPOLATE_IS_DIFF = Law(
-    id="B5",
-    name="extrapolate_is_diff_of_half_the_degree",
-    statement="f(extrapolate) = diff(degree = (K-1)/2), f(diff) = diff(degree = K-1)",
-    domain="extrapolate, diff; one kernel side for all axes",
-    requires=frozenset({Trait.CHOOSES_BOUNDARY}),
-    within=_cubic_kernel,
-    check=_is_diff,
-)
-
-
-def _no_noise(t: Trial) -> None:
-    silent: dict[str, Value] = {"noise": each(t.tensors["noise"], torch.zeros_like)}
-    t.agree(t(noise=None), t(**silent), None, "no noise")
-
-
-NO_NOISE_IS_ZERO_NOISE = Law(
-    id="B6",
-    name="no_noise_is_zero_noise",
-    statement="f(x, w, b, noise = None) = f(x, w, b, noise = 0): what evaluation computes",
-    domain="random",
-    requires=frozenset({Trait.CHOOSES_BOUNDARY}),
-    within=_by("random"),
-    check=_no_noise,
-)
-
-
-def _methods_meet_inside(t: Trial) -> None:
-    weight = t.wide("weight")
-    if _method(t.case) == "explicit":
-        weight = weight[tuple(k // 2 for k in t.case.kernel_size)]
-    geometry = {name: t.keywords[name] for name in ("stride", "dilation", "groups")}
-    plain = t.other("plain")(
-        t.wide("x"), weight, t.wide("bias"), padding=t.case.padding, **geometry
-    )
-    got, expected = _same(t()["output"], plain, inside(t.case))
-    t.agree(got, expected, t.bound())
-
-
-METHODS_MEET_INSIDE = Law(
-    id="B7",
-    name="methods_differ_at_the_border_alone",
-    statement="f(x, w, b; method)[q] = (conv(x, w) + b)[q] for every q whose window is inside",
-    domain="images with an interior, every method",
-    requires=frozenset({Trait.CHOOSES_BOUNDARY}),
-    within=_has_interior,
-    check=_methods_meet_inside,
     zero_is_right=True,
 )
