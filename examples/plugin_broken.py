@@ -1,6 +1,7 @@
-"""A partial convolution that is wrong on purpose: it multiplies the hole instead of selecting.
+"""A partial convolution that is wrong on purpose, in two ways that published code is wrong.
 
-Zero times NaN is NaN, so whatever stands in a hole comes out; and the border is not re-weighted.
+It multiplies by the mask instead of selecting (0 * NaN is NaN, so holes are seen), and it divides by
+the coverage plus an epsilon, so that nothing is ever quite right.
     python3 -m harness check 'partial/broken n1 c1>1 i3 k2 p1' --plugin examples/plugin_broken.py
 """
 

@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harness.case import CaseError, ConvCase
+from harness.case import PADDING_MODES, CaseError, ConvCase
 from harness.taps import pad
+from harness.tensors import each
 from harness.variant import Arg, Function, Implementation, Kind, Need, Role, Shape, Variant
 
 OPTIONAL_ROLES = (Role.BIAS, Role.MASK, Role.NOISE)
@@ -45,6 +46,10 @@ def call(
     Raises:
         CaseError: a geometry that cannot be, or a tensor of another shape than it asks for.
     """
+    device, _ = _place_of(tensors)
+    lowered = device in ("cpu", "cuda") and torch.is_autocast_enabled(device)
+    if lowered:
+        tensors = _lowered(variant, tensors, torch.get_autocast_dtype(device))
     kernel_size = tuple(tensors[1].shape[2:] if kernel_size is None else kernel_size)
     rank = len(kernel_size)
     stride, dilation = per_axis("stride", stride, rank), per_axis("dilation", dilation, rank)
@@ -53,7 +58,9 @@ def call(
     elif isinstance(padding, str):
         sides = named_padding(padding, kernel_size, stride, dilation)
         if any(before != behind for before, behind in sides):
-            tensors = _pad_signal(variant, tensors, sides, options.pop("padding_mode", "zeros"))
+            known = "padding_mode" in variant.keywords  # else it is refused below
+            mode = options.pop("padding_mode", "zeros") if known else "zeros"
+            tensors = _pad_signal(variant, tensors, sides, mode)
             sides = ((0, 0),) * rank
         padding = tuple(before for before, _ in sides)
     else:
@@ -66,7 +73,11 @@ def call(
     for arg, value in zip(variant.args, tensors, strict=True):
         if arg.role is Role.MASK and isinstance(value, Tensor):
             _check_mask(arg.name, value)
-    return function(*tensors, **keywords)
+    if not lowered:
+        return function(*tensors, **keywords)
+    # counts and ratios inside keep the precision that the definition gives them
+    with torch.autocast(device, enabled=False):
+        return function(*tensors, **keywords)
 
 
 def fastest(variant: Variant, case: ConvCase, device: str = "cpu") -> Implementation:
@@ -228,7 +239,11 @@ def _match_shape(variant: Variant, arg: Arg, shape: Any, case: ConvCase) -> Conv
 def _check_mask(name: str, mask: Tensor) -> None:
     if mask.is_meta or mask.dtype == torch.bool or torch.compiler.is_compiling():
         return
-    if mask.numel() and not bool(((mask >= 0) & (mask <= 1)).all()):
+    try:
+        inside = mask.numel() == 0 or bool(((mask >= 0) & (mask <= 1)).all())
+    except RuntimeError:  # no value to read: a fake tensor, or inside of vmap
+        return
+    if not inside:
         raise CaseError(f"{name} must hold values in [0, 1]")
 
 
@@ -268,12 +283,17 @@ def _pad_signal(
     variant: Variant, tensors: Sequence[Any], sides: tuple[tuple[int, int], ...], mode: str
 ) -> tuple[Any, ...]:
     """Pad the signal, and the masks that cover it, where the two sides differ."""
+    if mode not in PADDING_MODES:
+        raise CaseError(f"padding_mode={mode!r} must be one of {', '.join(PADDING_MODES)}")
     padded = []
     for arg, value in zip(variant.args, tensors, strict=True):
         touched = arg.role is Role.SIGNAL or arg.covers == variant.args[0].name
         # a mask per window has axes of its own, which padding does not touch
         spatial = touched and value is not None and value.dim() == len(sides) + 2
-        padded.append(pad(value, sides, mode) if spatial else value)
+        try:
+            padded.append(pad(value, sides, mode) if spatial else value)
+        except ValueError as error:
+            raise CaseError(str(error)) from None
     return tuple(padded)
 
 
@@ -289,6 +309,23 @@ def _named(variant: Variant, name: str) -> Implementation:
 def _keywords_of(function: Function) -> frozenset[str]:
     parameters = inspect.signature(function).parameters.values()
     return frozenset("**" if p.kind is p.VAR_KEYWORD else p.name for p in parameters)
+
+
+def _lowered(variant: Variant, tensors: Sequence[Any], dtype: torch.dtype) -> tuple[Any, ...]:
+    """Return `tensors` in the dtype of autocast, as it casts the arguments of a convolution.
+
+    Masks stay as they are, and so does float64.
+    """
+
+    def lower(value: Tensor) -> Tensor:
+        return (
+            value.to(dtype) if value.is_floating_point() and value.dtype != torch.double else value
+        )
+
+    return tuple(
+        value if arg.role is Role.MASK else each(value, lower)
+        for arg, value in zip(variant.args, tensors, strict=True)
+    )
 
 
 def _uncached(function: Any) -> Any:

@@ -95,7 +95,7 @@ def apply_mask(x: Tensor, mask: Tensor) -> Tensor:
         mask: Broadcastable to `x`; bool, integer (0 = absent) or real in [0, 1].
     """
     if mask.is_floating_point():
-        return torch.where(mask > 0, x * mask.to(x.dtype), x.new_zeros(()))
+        return torch.where(mask > 0, x, x.new_zeros(())) * mask.to(x.dtype)
     return torch.where(mask != 0, x, x.new_zeros(()))
 
 

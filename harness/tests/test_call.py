@@ -92,3 +92,18 @@ def test_a_stranger_s_layer_is_adapted_and_judged():
     assert right.unsupported(ConvCase.parse("n1 c1>1 i1x1x1 k1x1x1")) == (
         "has no class for 3 spatial dimensions"
     )
+
+
+@pytest.mark.parametrize("given", [torch.float32, torch.bfloat16, torch.float64])
+def test_autocast_lowers_what_it_lowers_for_convolutions(given):
+    torch.manual_seed(0)
+    layer = nn.Conv2d(4, 6, 3, dtype=torch.float64 if given == torch.float64 else torch.float32)
+    x, mask = torch.randn(2, 4, 8, 8).to(given), torch.rand(2, 4, 8, 8).round()
+    with torch.autocast("cpu", torch.bfloat16):
+        expected = layer(x)
+        got = partial(x, layer.weight, layer.bias, mask).output
+    assert got.dtype == expected.dtype
+    lowered = (t.to(expected.dtype) for t in (x, layer.weight, layer.bias))
+    assert torch.equal(got, partial(*lowered, mask).output)
+    got.float().sum().backward()
+    assert layer.weight.grad.dtype == layer.weight.dtype

@@ -59,9 +59,9 @@ class LazyConvLayer(_LazyConvXdMixin):
         if bias:
             self.bias = UninitializedParameter(**factory)
 
-    def initialize_parameters(self, *args: Any, **kwargs: Any) -> None:
-        """Shape every parameter after the channels of a call's signal."""
-        super().initialize_parameters(*args, **kwargs)
+    def initialize_parameters(self, x: Any, *_: Any, **__: Any) -> None:
+        """Shape every parameter after the channels of a call's signal, given by place or name."""
+        super().initialize_parameters(x)
         # a state that was loaded before the first call has the shapes, but leaves this at 0
         self.in_channels = self.weight.shape[1] * self.groups
 

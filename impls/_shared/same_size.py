@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from torch import Tensor
 from torch.nn.modules.conv import _LazyConvXdMixin
 from torch.nn.parameter import UninitializedParameter
 
@@ -59,6 +60,12 @@ class LazySameSizeLayer(_LazyConvXdMixin):
         self.out_channels = out_channels
         if bias:
             self.bias = UninitializedParameter(**factory)
+
+    def initialize_parameters(self, x: Tensor) -> None:
+        """Shape every parameter after the channels of `x`."""
+        super().initialize_parameters(x)
+        # a state that was loaded before the first call has the shapes, but leaves this at 0
+        self.in_channels = self._get_in_channels(x)
 
     def _get_num_spatial_dims(self) -> int:
         return len(self.kernel_size)

@@ -10,13 +10,14 @@ from impls._shared.layer import ConvLayer
 from impls._shared.sources import NAMES, check_presence
 
 
-def channels_per_source(in_channels: Sequence[int], rank: int) -> tuple[int, ...]:
+def channels_per_source(in_channels: Sequence[int] | int, rank: int) -> tuple[int, ...]:
     """Return `in_channels` as a tuple with one entry per source.
 
     Raises:
         CaseError: another number of entries, a negative one, or no channel at all.
     """
-    entries, names = tuple(in_channels), NAMES[rank]
+    names = NAMES[rank]
+    entries = (in_channels,) if isinstance(in_channels, int) else tuple(in_channels)
     if len(entries) != len(names):
         raise CaseError(
             f"in_channels={entries} needs {len(names)} entries: one each for {', '.join(names)}"

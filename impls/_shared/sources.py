@@ -8,7 +8,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from harness.api import Arg, CaseError, ConvCase, Role, Shape, Variant, call, named_padding
+from harness.api import (
+    Arg,
+    CaseError,
+    ConvCase,
+    Role,
+    Shape,
+    Variant,
+    call,
+    named_padding,
+    per_axis,
+)
 from impls._shared.cases import network_cases
 from impls._shared.convolution import convolve
 
@@ -194,10 +204,8 @@ def call_with_sources(
     size = resolve_size(x, rank, size)
     uneven: list[int] = []
     if padding == "same":
-        ones = (1,) * rank
         stride, dilation = (
-            (value,) * rank if isinstance(value, int) else value
-            for value in (options.get("stride", ones), options.get("dilation", ones))
+            per_axis(name, options.get(name, 1), rank) for name in ("stride", "dilation")
         )
         sides = named_padding(padding, kernel_size, stride, dilation)
         # one sample too many in front gives one output too many in front

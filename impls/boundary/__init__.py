@@ -189,8 +189,10 @@ def functional(
     Raises:
         CaseError: a geometry that cannot be, or an image too small for the method.
     """
-    kernel_size = weight.shape[max(weight.dim() - x.dim() + 2, 0) :]
+    # the weight tells the rank, so that a signal without a batch is named as what is wrong
+    stacked = weight.dim() > 5 or (method == "explicit" and weight.dim() != x.dim())
+    rank = (weight.dim() - 2) // 2 if stacked else weight.dim() - 2
     return call(
         VARIANT, (x, weight, bias, noise), stride=stride, dilation=dilation, groups=groups,
-        kernel_size=kernel_size, method=method, implementation=implementation,
+        kernel_size=weight.shape[weight.dim() - rank :], method=method, implementation=implementation,
     )  # fmt: skip

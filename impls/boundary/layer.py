@@ -69,7 +69,9 @@ class BoundaryConv(SameSizeLayer):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the convolution of the continued image."""
-        noise = self._draw(x) if self.method == "random" and self.training else None
+        batched = x.dim() == len(self.kernel_size) + 2  # what is not is refused below
+        drawn = self.method == "random" and self.training and batched
+        noise = self._draw(x) if drawn else None
         return variant.functional(
             x, self.weight, self.bias, noise, method=self.method, **self.geometry()
         )

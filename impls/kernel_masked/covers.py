@@ -173,18 +173,19 @@ def _support(
 ) -> Tensor:  # fmt: skip
     """Return whether a kept tap of the window sees something, `(N|1, C_out|1, *S_out)`.
 
-    Where all filters and channels share the taps, one channel per group is enough.
+    Where all filters and channels share the taps, one channel per group is enough. A count is
+    compared with a half: a library's fast transforms leave a trace where it is 0.
     """
     kept = (kernel_mask > 0).to(weight.dtype)
     groups = windows.groups
     if kernel_mask.numel() > weight[0, 0].numel():
         channels = weight.shape[1] * groups
         seen = seen.expand(-1, channels, *seen.shape[2:]).to(weight.dtype)
-        return _convolve(seen, kept.expand_as(weight), None, lattices, windows, mode) > 0
+        return _convolve(seen, kept.expand_as(weight), None, lattices, windows, mode) > 0.5
     if seen.shape[1] == 1:
         groups = 1
     seen = seen.unflatten(1, (groups, -1)).any(2).to(weight.dtype)
     kept = kept.reshape(1, 1, *weight.shape[2:]).expand(groups, -1, *weight.shape[2:])
     windows = windows._replace(groups=groups)
-    support = _convolve(seen, kept, None, lattices, windows, mode) > 0
+    support = _convolve(seen, kept, None, lattices, windows, mode) > 0.5
     return support.repeat_interleave(weight.shape[0] // groups, 1) if groups > 1 else support

@@ -39,7 +39,7 @@ def kept_taps(
         with torch.no_grad():
             seen = (x != 0) if mask is None else (mask > 0).expand_as(x)
             kept = (kernel_mask > 0).expand_as(weight)
-            support = _sum(seen.to(x.dtype), kept.to(x.dtype), keep, **geometry) > 0
+            support = _sum(seen.to(x.dtype), kept.to(x.dtype), keep, **geometry) > 0.5  # a count
         term = torch.where(support, term, 0.0)
     return y + term
 

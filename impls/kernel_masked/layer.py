@@ -36,6 +36,8 @@ class KernelMaskedConv(ConvLayer):
                     f"kernel_mask.shape={tuple(kernel_mask.shape)} must end in "
                     f"kernel_size={self.kernel_size}"
                 )
+            if not bool(((kernel_mask >= 0) & (kernel_mask <= 1)).all()):
+                raise CaseError("kernel_mask must hold values in [0, 1]")
             binary = bool(((kernel_mask == 0) | (kernel_mask == 1)).all())
             kernel_mask = kernel_mask.detach().to("cpu", torch.bool if binary else None, copy=True)
             self._constant_mask = kernel_mask
@@ -51,6 +53,9 @@ class KernelMaskedConv(ConvLayer):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "KernelMaskedConv":
         """Apply `fn` to parameters and buffers; the mask keeps its values even in `to_empty`."""
+        held = self.kernel_mask
+        if held is not None and not held.is_meta:  # it may have been assigned since
+            self._constant_mask = held.detach().cpu()
         super()._apply(fn, recurse)
         if self.kernel_mask is not None and not self.kernel_mask.is_meta:
             self.kernel_mask = self._constant_mask.to(self.kernel_mask.device)

@@ -33,5 +33,5 @@ def multiplied_weight(
     with torch.no_grad():
         seen = (x != 0) if mask is None else (mask > 0).expand_as(x)
         ones = weight.new_ones(()) if kernel_mask is None else (kernel_mask > 0).to(weight.dtype)
-        support = convolve(seen.to(x.dtype), ones.expand_as(weight), **geometry) > 0
+        support = convolve(seen.to(x.dtype), ones.expand_as(weight), **geometry) > 0.5  # a count
     return y + torch.where(support, per_channel(bias, y), 0.0)

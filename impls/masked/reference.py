@@ -25,7 +25,7 @@ def pointwise_mask(
     if mask is None:
         return MaskedOutput(y, None)
     with torch.no_grad():
-        updated = _share(weight, mask, groups, geometry).to(x.dtype)
+        updated = _share(weight.detach(), mask.detach(), groups, geometry).to(x.dtype)
     return MaskedOutput(y * updated, updated)
 
 

@@ -26,7 +26,7 @@ def by_sampled_centres(
     if mask is None:
         return MaskedOutput(y, None)
     with torch.no_grad():
-        updated = _share(weight, mask, groups, geometry, x.dtype)
+        updated = _share(weight.detach(), mask.detach(), groups, geometry, x.dtype)
     return MaskedOutput(y * updated, updated)
 
 

@@ -37,6 +37,8 @@ def from_tile_concat(
             f"in_channels={tuple(in_channels)} needs {len(NAMES[rank])} entries that sum to "
             f"{weight.shape[1] * groups}, the channels of weight times groups"
         )
+    if any(channels % groups for channels in in_channels):
+        raise CaseError(f"in_channels={tuple(in_channels)} is not divisible by groups={groups}")
     inside = _taps_inside(kernel_size, padding, dilation, padding_mode)
     start, weights = 0, []
     for name, axes, channels in zip(NAMES[rank], source_axes(rank), in_channels, strict=True):

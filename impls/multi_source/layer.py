@@ -178,6 +178,14 @@ class LazyMultiSourceConv(LazyModuleMixin):
     def __init__(self, out_channels: int, kernel_size: Size, *args: Any, **kwargs: Any) -> None:
         super().__init__(None, out_channels, kernel_size, *args, **kwargs)
 
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
+        """Load a state; a source that a whole state lacks is absent."""
+        names = [name for name in self.weight_names() if prefix + name not in state_dict]
+        for name in names if len(names) < len(self.weight_names()) else ():
+            if isinstance(getattr(self, name), UninitializedParameter):
+                setattr(self, name, None)
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
     def initialize_parameters(self, *x: Tensor | None, **named: Any) -> None:
         """Make the parameters for the sources of a call."""
         self.take_channels(learned_channels(x, named, self.rank))

@@ -29,6 +29,7 @@ def by_box_filter(
     )
     with torch.no_grad():
         scale, updated = _scale(x, weight, mask, groups, geometry)
+        scale, updated = scale.to(x.dtype), updated.to(x.dtype)
     if updated.shape[1] == 1:
         y = y * scale
         y = y if bias is None else torch.addcmul(y, _column(bias, y), updated)
@@ -45,15 +46,15 @@ def by_box_filter(
 def _scale(
     x: Tensor, weight: Tensor, mask: Tensor | None, groups: int, geometry: dict[str, Any]
 ) -> tuple[Tensor, Tensor]:
-    """Return `r * m'` and `m'`, one channel per group that differs."""
-    win = weight[0, 0].numel()
+    """Return `r * m'` and `m'`, one channel per group that differs, in float32 at least."""
+    win, wide = weight[0, 0].numel(), torch.promote_types(x.dtype, torch.float32)
     if mask is None:
-        counted = x.new_ones((1, 1, *x.shape[2:]))
+        counted = x.new_ones((1, 1, *x.shape[2:]), dtype=wide)
     elif mask.shape[1] == 1:
-        counted = mask.to(x.dtype)
+        counted = mask.detach().to(wide)
     else:
         win *= weight.shape[1]
-        counted = mask.unflatten(1, (groups, -1)).sum(2, dtype=x.dtype)
+        counted = mask.detach().unflatten(1, (groups, -1)).sum(2, dtype=wide)
     coverage = box_filter(counted, weight.shape[2:], **geometry)
     updated = coverage.clamp(max=1)
     return torch.where(coverage > 0, win / coverage * updated, 0.0), updated

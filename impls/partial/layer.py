@@ -24,9 +24,10 @@ class PartialConv(ConvLayer):
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> PartialOutput:
         """Return the output and the mask for the next layer."""
-        if mask is not None:
+        batched = x.dim() == len(self.kernel_size) + 2  # what is not is refused below
+        if mask is not None and batched and mask.dim() == x.dim():
             expected = self.in_channels if self.multi_channel else 1
-            if mask.dim() != x.dim() or mask.shape[1] != expected:
+            if mask.shape[1] != expected:
                 raise CaseError(
                     f"mask.shape={tuple(mask.shape)} needs {expected} channels, "
                     f"since multi_channel={self.multi_channel} and in_channels={self.in_channels}"

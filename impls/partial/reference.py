@@ -22,14 +22,18 @@ def convolved_mask(
     signal = x if mask is None else present(x, mask.detach())
     y = convolve(signal, weight, groups=groups, **geometry)
     with torch.no_grad():
-        ones = mask.to(x.dtype) if mask is not None else x.new_ones((1, 1, *x.shape[2:]))
+        wide = torch.promote_types(x.dtype, torch.float32)
+        ones = x.new_ones((1, 1, *x.shape[2:]), dtype=wide)
+        if mask is not None:
+            ones = mask.detach().to(wide)
         several = ones.shape[1] > 1
         filters = weight.shape[0] if several and groups > 1 else 1
-        box = x.new_ones((filters, ones.shape[1] // (groups if several else 1), *weight.shape[2:]))
+        channels = ones.shape[1] // (groups if several else 1)
+        box = ones.new_ones((filters, channels, *weight.shape[2:]))
         coverage = convolve(ones, box, groups=groups if several else 1, **geometry)
         updated = coverage.clamp(0, 1)
         ratio = box[0].numel() / coverage * updated
-        ratio = torch.where(coverage > 0, ratio, 0.0)
+        ratio, updated = torch.where(coverage > 0, ratio, 0.0).to(x.dtype), updated.to(x.dtype)
     y = y * ratio
     if bias is not None:
         y = y + per_channel(bias, y) * updated

@@ -31,7 +31,12 @@ def onednn(
         return convolve(
             x, weight, bias, stride=stride, padding=padding, dilation=dilation, groups=groups
         )
-    return torch.mkldnn_convolution(x, weight, bias, padding, stride, dilation, groups)
+    try:
+        return torch.mkldnn_convolution(x, weight, bias, padding, stride, dilation, groups)
+    except NotImplementedError:  # it has no forward-mode derivative
+        return convolve(
+            x, weight, bias, stride=stride, padding=padding, dilation=dilation, groups=groups
+        )
 
 
 def unsupported(case: ConvCase) -> str | None:
