@@ -111,6 +111,9 @@ def _check(options: argparse.Namespace, table: Table) -> int:
         note = f"  ({finding.screen})" if finding.outcome is Outcome.UNSUPPORTED else ""
         if finding.outcome is Outcome.HOLDS and finding.tier != "T0":
             note = f"  (error {finding.error_over_bound:.2g} of the bound)"
+        tried = law.within(case) if law.within else case
+        if finding.outcome is Outcome.HOLDS and tried not in {None, case}:
+            note += f"  (moved into its domain, {law.domain}: {tried})"
         print(f"{finding.outcome:<11} {law.id:<4} {law.name}{note}")
         if finding.outcome in (Outcome.REFUTED, Outcome.CRASHED, Outcome.MISTRUSTED):
             print(f"\n{finding.screen}\n")
@@ -124,7 +127,11 @@ def _report(options: argparse.Namespace, table: Table) -> int:
         folder = Path("results") / folder
     page = importlib.import_module("reports.page")
     target = options.output or Path("reports/out") / f"{folder.name}.html"
-    print(f"report: {page.write_page(folder, target)}")
+    try:
+        path = page.write_page(folder, target)
+    except OSError as error:
+        raise ResultsError(f"{target}: cannot be written: {error.strerror}") from error
+    print(f"report: {path}")
     return 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--processes", type=_positive, default=5, metavar="P", help="fresh processes per cell")
     add("--blocks", type=_positive, default=20, metavar="B", help="samples per cell and process")
     add("--baseline", **several, metavar="[VARIANT=]IMPLEMENTATION", help="instead of references")
-    add("--budget-s", type=float, metavar="S",
+    add("--budget-s", type=_seconds, metavar="S",
         help=f"seconds for everything (quick: {QUICK_BUDGET_S:.0f}, with --full: no limit)")  # fmt: skip
     add("--full", action="store_true", help="all cases, and compiled forms")
     add("--laws", choices=("none", "quick", "dev", "ci", "deep"), default="quick",
@@ -70,10 +71,16 @@ def run(args: argparse.Namespace, table: Table) -> int:
 
 
 def _positive(word: str) -> int:
-    number = int(word)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{word} must be at least 1")
-    return number
+    if not word.isdecimal() or int(word) < 1:
+        raise argparse.ArgumentTypeError(f"{word!r} must be a whole number of at least 1")
+    return int(word)
+
+
+def _seconds(word: str) -> float:
+    with contextlib.suppress(ValueError):
+        if 0 < (seconds := float(word)) < float("inf"):
+            return seconds
+    raise argparse.ArgumentTypeError(f"{word!r} must be a number of seconds above 0")
 
 
 # -- starting ----------------------------------------------------------------------------------

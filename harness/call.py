@@ -96,7 +96,11 @@ def declines(implementation: Implementation, variant: Variant, case: ConvCase) -
     """Return why `implementation` does not compute `case`, or None."""
     if reason := implementation.missing() or implementation.unsupported(case):
         return reason
-    accepted = _uncached(_keywords_of)(implementation.load())
+    try:
+        function = implementation.load()
+    except Exception as error:  # noqa: BLE001 - a stranger's code may raise anything at all
+        return f"cannot be loaded: {type(error).__name__}: {error}"
+    accepted = _uncached(_keywords_of)(function)
     lacking = variant.call_keywords(case).keys() - accepted
     return f"takes no argument {min(lacking)!r}" if lacking and "**" not in accepted else None
 

@@ -155,7 +155,9 @@ class Trial:
         equal. Without `bound` the two must be equal.
         """
         if got.keys() != expected.keys():
-            raise Refuted(f"{what}: fields {sorted(got)} where {sorted(expected)} are expected")
+            raise Refuted(
+                f"{what or 'result'}: fields {sorted(got)} where {sorted(expected)} are expected"
+            )
         for name, right in expected.items():
             label = f"{what}: {name}" if what else name
             self._compare(label, got[name], right, bound[name] if bound else None)

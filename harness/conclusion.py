@@ -33,7 +33,8 @@ def conclude(folder: Path, *, as_json: bool) -> int:
     comparisons = compare(loaded.measurements, baselines)
     means, placebo = summarize(comparisons), summarize_placebo(comparisons)
     if not as_json:
-        print_verdicts(comparisons, means, placebo)
+        refuted = {(v.variant, v.implementation) for v in loaded.verdicts if v.status in BAD}
+        print_verdicts(comparisons, means, placebo, refuted)
     bad = [row for row in _deciding(loaded.measurements) if row.status in FAILED]
     laws = [row for row in loaded.verdicts if row.status in BAD]
     measured = any(row.samples_ns for row in loaded.measurements)
@@ -42,6 +43,7 @@ def conclude(folder: Path, *, as_json: bool) -> int:
     remarks.append(remark)
     counts = Counter(str(row.status) for row in bad) + Counter(str(r.status) for r in laws)
     remarks += [f"{number} {status}" for status, number in counts.items()]
+    remarks += [f"a counterexample: {row.replay}" for row in laws if row.replay][:1]
     remarks.append(f"results: {folder}")
     remarks = [remark for remark in remarks if remark]
     if as_json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import traceback
 from math import prod
 
@@ -18,7 +19,11 @@ WIDEST_ROW = 16
 def replay_line(trial: Trial, law: Law) -> str:
     """Return the shell line that repeats exactly this check."""
     origin = trial.implementation.origin.removeprefix("plug-in ")
-    plugin = f" --plugin {origin}" if origin and origin != trial.implementation.origin else ""
+    plugin = (
+        f" --plugin {shlex.quote(origin)}"
+        if origin and origin != trial.implementation.origin
+        else ""
+    )
     device = f" --device {trial.device}" if trial.device != "cpu" else ""
     cell = f"{trial.variant.name}/{trial.implementation.name}/{law.id}"
     return f"python3 -m harness check '{cell} {trial.case}'{plugin}{device}"

@@ -19,6 +19,7 @@ from harness.law import Law, natural_order
 from harness.variant import Implementation, Kind, Variant
 
 ENTRY_POINT_GROUP = "convharness"
+MOST_SHOWN = 60
 
 
 class UnknownName(LookupError):
@@ -28,7 +29,10 @@ class UnknownName(LookupError):
         names = list(known)
         near = difflib.get_close_matches(name, names, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        super().__init__(f"no {kind} {name!r}; {plural or kind + 's'} are {', '.join(names)}{hint}")
+        shown = ", ".join(names)
+        if len(names) > MOST_SHOWN:
+            shown = "those of `python3 -m harness list`"
+        super().__init__(f"no {kind} {name!r}; {plural or kind + 's'} are {shown}{hint}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,8 +106,9 @@ def load_table(plugins: Sequence[str] = ()) -> Table:
     for label, load in sources:
         try:
             variants = _extend(variants, load(), label)
-        except Exception as error:  # noqa: BLE001 - a stranger's code may raise anything at all
-            failures.append(f"{label} is left out: {type(error).__name__}: {error}")
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a stranger may raise anything
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            failures.append(f"{label} is left out: {reason}")
     return Table(variants=variants, laws=laws, failures=tuple(failures))
 
 

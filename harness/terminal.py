@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Self, TextIO
 
@@ -67,21 +67,25 @@ class Progress:
 
 
 def print_verdicts(
-    comparisons: Sequence[Comparison], means: Sequence[GeometricMean], placebo: PlaceboSummary
-) -> None:
-    """Print the geometric means, cells one by one where there are few variants, and the placebo."""
+    comparisons: Sequence[Comparison], means: Sequence[GeometricMean], placebo: PlaceboSummary,
+    refuted: Collection[tuple[str, str]] = (),
+) -> None:  # fmt: skip
+    """Print the geometric means, cells one by one where there are few variants, and the placebo.
+
+    `refuted` are the pairs of variant and implementation that a law found wrong: they are marked.
+    """
     variants = dict.fromkeys(row.variant for row in comparisons)
     if len(variants) <= MOST_DETAILED_VARIANTS:
         for variant in variants:
             _print_table(
                 f"{variant}: time over that of its baseline",
                 ("case", "direction", "implementation", "median", "ratio [95 %]", "verdict"),
-                [_cell_line(r) for r in comparisons if r.variant == variant],
+                [_cell_line(r, refuted) for r in comparisons if r.variant == variant],
             )
     _print_table(
         "geometric means over cases: time and memory over those of the baseline",
         ("variant", "implementation", "direction", "cells", "ratio [95 %]", "verdict", "memory"),
-        [_mean_line(row) for row in means],
+        [_mean_line(row, refuted) for row in means],
     )
     if placebo.worst is not None and placebo.worst.ratio is not None:
         text = f"placebo: the baseline against itself differs by at most {placebo.worst.ratio - 1:+.1%}"
@@ -97,8 +101,13 @@ def write_lines(lines: Iterable[str]) -> None:
         _write(line)
 
 
-def _cell_line(row: Comparison) -> tuple[str, ...]:
-    name = row.implementation + (" (placebo)" if row.placebo else "")
+def _name(row: Comparison | GeometricMean, refuted: Collection[tuple[str, str]]) -> str:
+    wrong = (row.variant, row.implementation) in refuted
+    return row.implementation + (" (fails a law)" if wrong else "")
+
+
+def _cell_line(row: Comparison, refuted: Collection[tuple[str, str]]) -> tuple[str, ...]:
+    name = _name(row, refuted) + (" (placebo)" if row.placebo else "")
     median = "" if row.median_ns is None else _time(row.median_ns)
     return (
         row.case_name or row.case, row.direction, name, median,
@@ -107,10 +116,10 @@ def _cell_line(row: Comparison) -> tuple[str, ...]:
     )  # fmt: skip
 
 
-def _mean_line(row: GeometricMean) -> tuple[str, ...]:
+def _mean_line(row: GeometricMean, refuted: Collection[tuple[str, str]]) -> tuple[str, ...]:
     memory = "" if row.memory_ratio is None else f"{row.memory_ratio:.2f}"
     return (
-        row.variant, row.implementation, row.direction, f"{row.counted}/{row.cells}",
+        row.variant, _name(row, refuted), row.direction, f"{row.counted}/{row.cells}",
         _interval(row.ratio, row.ratio_low, row.ratio_high), _verdict(row.verdict, row.ratio), memory,
     )  # fmt: skip
 
@@ -152,7 +161,7 @@ def _print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str
     for row in rows:
         table.add_row(*row)
     # A pipe has no width: cutting names there would make the table useless.
-    width = None if sys.stdout.isatty() else 160
+    width = None if sys.stdout.isatty() else 320
     Console(file=sys.stdout, width=width, markup=False, highlight=False).print(table)
 
 

@@ -11,32 +11,61 @@ import torch
 from harness.benchmark import describe_run
 from harness.corpus import load_corpus
 from harness.judge import pairs
+from harness.law import Law
 from harness.machine import choose_device
 from harness.matrix import render_matrix
+from harness.mutant import Mutant
 from harness.results import Recorder, ResultsError, Verdict
 from harness.search import PROFILES
 from harness.table import Table, UnknownName, load_table
+from harness.variant import Implementation, Variant
 
 ROOT = Path(__file__).parent
 VERDICTS = pytest.StashKey[list[Verdict]]()
 TABLE = pytest.StashKey[Table]()
+CELLS = pytest.StashKey[list[tuple[Law, Variant, Implementation]]]()
+SELECTING = ("variant", "implementation", "law")
 SEED = pytest.StashKey[int]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[VERDICTS] = []
     config.stash[TABLE] = load_table(config.getoption("--plugin"))
+    chosen = [config.getoption(f"--{name}") for name in SELECTING]
+    try:
+        config.stash[CELLS] = list(pairs(config.stash[TABLE], *chosen))
+    except UnknownName as error:
+        raise pytest.UsageError(str(error)) from None
+    if not config.stash[CELLS]:
+        raise pytest.UsageError("no selected law applies to a selected implementation")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Whoever selects wants what is selected, not the tests of everything beside it."""
+    chosen = {name: set(config.getoption(f"--{name}")) for name in SELECTING}
+    if not any(chosen.values()):
+        return
+    only_variants = not chosen["implementation"] and not chosen["law"]
+
+    def is_chosen(item: pytest.Item) -> bool:
+        call = getattr(item, "callspec", None)
+        if call is None or not item.path.is_relative_to(ROOT):
+            return not item.path.is_relative_to(ROOT)
+        if "cell" in call.params:
+            return True
+        words = {getattr(p, "variant", getattr(p, "name", p)) for p in call.params.values()
+                 if isinstance(p, str | Mutant | Variant)}  # fmt: skip
+        return only_variants and not words.isdisjoint(chosen["variant"])
+
+    left_out = [item for item in items if not is_chosen(item)]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if is_chosen(item)]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "cell" not in metafunc.fixturenames:
         return
-    config, table = metafunc.config, metafunc.config.stash[TABLE]
-    chosen = (config.getoption(f"--{name}") for name in ("variant", "implementation", "law"))
-    try:
-        cells = list(pairs(table, *chosen))
-    except UnknownName as error:
-        raise pytest.UsageError(str(error)) from None
+    cells = metafunc.config.stash[CELLS]
     ids = [f"{v.name}-{i.name}-{law.id}-{law.name}" for law, v, i in cells]
     metafunc.parametrize("cell", cells, ids=ids)
 

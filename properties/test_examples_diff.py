@@ -1,4 +1,4 @@
-"""Convolution without padding, by example: the purpose of seed 004 and where its claims end."""
+"""Convolution without padding, by example: its purpose and where its claims end."""
 
 import importlib
 from dataclasses import replace
@@ -143,7 +143,7 @@ def test_border_of_a_smooth_field_is_right(kernel_size):
     assert errors["diff"] < errors["extrapolate"] < min(others)
 
 
-# -- the interface of seed 004 ---------------------------------------------------------------------
+# -- the published interface -----------------------------------------------------------------------
 
 
 def test_call_of_the_seed():

@@ -24,7 +24,7 @@ input_masked, masked, partial, window_masked = (
 tap_chunks = importlib.import_module("impls.window_masked.tap_chunks")
 VARIANTS = {"input_masked": "InputMasked", "window_masked": "WindowMasked", "masked": "Masked"}
 
-# -- seed 002: a masked kernel in each step -------------------------------------------------------
+# -- a masked kernel in each step -----------------------------------------------------------------
 
 IMAGE = torch.arange(16.0).view(1, 1, 4, 4)
 PIXELS = torch.tensor([[1, 1, 1, 0], [1, 0, 1, 1], [1, 1, 0, 1], [0, 1, 1, 1.0]]).view(1, 1, 4, 4)
@@ -60,7 +60,7 @@ def test_partial_convolution_weighs_corners_and_edges_of_padding():
     assert (y / plain)[0, 0, 0].tolist() == [2.25, 1.5, 1.5, 1.5, 2.25]
 
 
-# -- seed 000: images of different sizes in one batch ---------------------------------------------
+# -- images of different sizes in one batch -------------------------------------------------------
 
 
 def _batch(sizes):

@@ -153,7 +153,9 @@ def ratio_map(rows: pd.DataFrame) -> Figure:
     ratios = np.array([[_ratio_at(held, line, label) for label in labels] for line in lines])
     logs = np.log2(ratios)
     reach = max(0.5, float(np.nanmax(np.abs(logs), initial=0.0)))
-    size = (WIDTH, 1.2 + 0.27 * len(lines))
+    # slanted names of cases need height too: half an em per letter, at 30 degrees
+    below = 0.035 * max(map(len, _clipped(labels)), default=0)
+    size = (WIDTH, 0.5 + below + 0.27 * max(len(lines), 2))
     with style():
         figure = Figure(figsize=size, layout="constrained")
         axes = figure.subplots()
@@ -175,6 +177,7 @@ def ratio_map(rows: pd.DataFrame) -> Figure:
         axes.grid(visible=False)
         axes.tick_params(axis="both", length=0)
         axes.tick_params(axis="x", rotation=30)
+        axes.tick_params(axis="y", rotation=0)
         for text in axes.get_xticklabels():
             text.set(horizontalalignment="right", rotation_mode="anchor")
     return figure

@@ -245,10 +245,13 @@ def _headline(
             best = min(wide, key=lambda mean: mean.ratio or math.inf)
             entries.append(_entry(best) | {"place": places[place]})
     own = cells[(cells["variant"] == card.name) & ~cells["placebo"]] if len(cells) else cells
+    reason = "" if entries else _no_number(card, own)
+    if reason and refuted and len(own) and own["ratio"].notna().any():
+        reason = "no ratio of an implementation that every law accepts"
     return {
         "name": card.name,
         "entries": entries,
-        "reason": "" if entries else _no_number(card, own),
+        "reason": reason,
         "refuted": [(name, list(dict.fromkeys(laws))) for name, laws in refuted.items()],
     }
 

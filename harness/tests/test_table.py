@@ -1,12 +1,15 @@
 """The table names what it holds, and leaves out what fails with its name."""
 
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from harness.__main__ import main
+from harness.call import declines
 from harness.catalogue import describe, markdown, text
 from harness.readme import END, START, renew
 from harness.table import UnknownName, load_table
@@ -40,7 +43,7 @@ def test_ten_variants_each_with_oracle_reference_and_optimized():
         ),
         (
             lambda t: t.law("agrees_with_oracle"),
-            r"no law .*; did you mean 'agrees_with_the_oracle'\?",
+            r"no law .*; laws are those of `python3 -m harness list`; did you mean 'agrees_with_the_oracle'\?",
         ),
         (
             lambda t: t.case(t.variant("plain"), "unet_frist"),
@@ -111,3 +114,56 @@ def test_importing_the_table_loads_nothing_heavy_and_starts_no_threads():
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "[] 1"
+
+
+def test_a_plugin_that_exits_is_left_out_in_one_line(tmp_path):
+    for name, source in (("exits", "raise SystemExit(3)"), ("raises", "raise OSError('a\\nb')")):
+        (tmp_path / f"{name}.py").write_text(source, encoding="utf-8")
+    table = load_table([str(tmp_path / "exits.py"), str(tmp_path / "raises.py")])
+    assert [line.partition(" is left out: ")[2] for line in table.failures] == [
+        "SystemExit: 3",
+        "OSError: a b",
+    ]
+
+
+def test_an_implementation_that_cannot_be_loaded_declines_with_the_reason(tmp_path):
+    (tmp_path / "bare.py").write_text(
+        "from harness.api import Implementation\n"
+        "def load():\n    raise OSError('no library')\n"
+        "IMPLEMENTATIONS = {'plain': [Implementation(name='bare', load=load)]}\n",
+        encoding="utf-8",
+    )
+    table = load_table([str(tmp_path / "bare.py")])
+    variant = table.variant("plain")
+    _, case = table.case(variant, "n1 c1>1 i3 k2")
+    reason = declines(table.implementation(variant, "bare"), variant, case)
+    assert reason == "cannot be loaded: OSError: no library"
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["--budget-s", "-1"], "must be a number of seconds above 0"),
+        (["--processes", "x"], "'x' must be a whole number of at least 1"),
+    ],
+)
+def test_numbers_that_cannot_be_are_named(words, text, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["bench", *words])
+    assert ended.value.code == 2
+    assert text in capsys.readouterr().err
+
+
+def test_a_case_moved_into_the_domain_of_a_law_is_told(capsys):
+    assert main(["check", "partial/box_filter/P1 n1 c1>1 i5 k2 p1"]) == 0
+    assert "moved into its domain, padding 0: n1 c1>1 i5 k2 s1 p0" in capsys.readouterr().out
+
+
+def test_the_replay_line_holds_for_a_plugin_whose_name_has_a_blank(tmp_path, capsys):
+    path = tmp_path / "my plug.py"
+    path.write_text((ROOT / "examples" / "plugin_broken.py").read_text(encoding="utf-8"))
+    assert main(["check", "partial/broken/I5 n1 c1>1 i3 k2 p1", "--plugin", str(path)]) == 1
+    (line,) = [s for s in capsys.readouterr().out.splitlines() if s.startswith("replay:")]
+    words = shlex.split(line.partition("python3 -m harness ")[2])
+    assert words[-1] == str(path)
+    assert main(words) == 1

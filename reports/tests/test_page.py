@@ -358,7 +358,9 @@ def test_lines_replay_with_the_plugins_of_the_run(data: dict[str, Any]) -> None:
 
 def test_a_profile_becomes_operator_tables(tmp_path: Path) -> None:
     Recorder(tmp_path).write_run(_run("profiled", ("partial",), 1, 1))
-    assert "nox -s profile" in write_page(tmp_path, tmp_path / "p.html").read_text(encoding="utf-8")
+    assert "harness profile --into profiled" in write_page(tmp_path, tmp_path / "p.html").read_text(
+        encoding="utf-8"
+    )
     operators = [
         {"name": f"aten::{HOSTILE}", "calls": 3, "self_ns": 750_000, "device_ns": 0},
         {"name": "aten::mul", "calls": 1, "self_ns": 250_000, "device_ns": 0},
