@@ -29,4 +29,9 @@ def broken(x, weight, bias, mask, *, stride, padding, dilation, groups):
     return Output(y, updated)
 
 
-IMPLEMENTATIONS = {"partial": [Implementation(name="broken", load=lambda: broken)]}
+def unsupported(case):
+    return None if case.groups == 1 else "one group only"
+
+
+added = Implementation(name="broken", load=lambda: broken, unsupported=unsupported)
+IMPLEMENTATIONS = {"partial": [added]}

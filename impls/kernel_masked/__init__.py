@@ -85,7 +85,7 @@ _CASES = {
 VARIANT = Variant(
     name="kernel_masked",
     equation="y = conv(x*m, w*k) + b",
-    source="seed 001, forum thread 'Masking out locations in convolutional kernels'; "
+    source="PyTorch forum, 'Masking out locations in convolutional kernels'; "
     "van den Oord et al. 2016, arXiv 1601.06759",
     args=(SIGNAL, WEIGHT, BIAS, KERNEL_MASK, INPUT_MASK),
     oracle=kernel_masked,
