@@ -144,6 +144,21 @@ def from_layer(
         parameters = {"weight": weight} if bias is None else {"weight": weight, "bias": bias}
         return torch.func.functional_call(layer, parameters, (x, *extra))
 
+    def as_layer(case: ConvCase, tensors: Mapping[str, Any]) -> tuple[nn.Module, tuple[Any, ...]]:
+        x, weight, bias, *extra = tensors.values()
+        names = ("stride", "padding", "dilation", "groups", *takes)
+        options = {"padding": case.padding, **dict(case.options)}
+        geometry = {n: getattr(case, n, options.get(n)) for n in names}
+        layer = classes[case.spatial_dims](
+            case.c_in, case.c_out, case.kernel_size, bias=case.bias, device=x.device,
+            dtype=x.dtype, **{n: v for n, v in geometry.items() if v is not None}, **fixed,
+        )  # fmt: skip
+        with torch.no_grad():
+            for parameter, value in ((layer.weight, weight), (layer.bias, bias)):
+                if isinstance(parameter, Tensor) and value is not None:
+                    parameter.copy_(value)
+        return layer, (x, *(value for value in extra if value is not None))
+
     def unsupported(case: ConvCase) -> str | None:
         if case.spatial_dims not in classes:
             return f"has no class for {case.spatial_dims} spatial dimensions"
@@ -152,7 +167,7 @@ def from_layer(
         ]
         return f"takes no argument {lacking[0]!r}" if lacking else None
 
-    return Implementation(name=name, load=lambda: apply, unsupported=unsupported)
+    return Implementation(name=name, load=lambda: apply, unsupported=unsupported, layer=as_layer)
 
 
 # -- checking ----------------------------------------------------------------------------------

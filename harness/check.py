@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from harness.case import ConvCase
 from harness.tensors import another, each, leaves, make_tensors, torch_dtype
@@ -78,14 +78,15 @@ class Trial:
     def truth(self, **replaced: Value) -> Outputs:
         """Return the oracle's outputs in float64, on the CPU."""
         if not replaced:
-            return _known(self.variant, self.case).truth
+            return _known(self.variant, self.case).values
         return _oracle(self.variant, self.keywords, {**self.tensors, **replaced})
 
     def bound(self, **replaced: Value) -> dict[str, Bound]:
         """Return the allowed error of every output."""
         if not replaced:
             return _known(self.variant, self.case).bound
-        return _bounds(self.variant, self.case, self.keywords, {**self.tensors, **replaced})
+        tensors = {**self.tensors, **replaced}
+        return _values_and_bounds(self.variant, self.case, self.keywords, tensors)[1]
 
     def other(self, name: str) -> Callable[..., Any]:
         """Return the oracle of another variant, for laws that relate two."""
@@ -94,6 +95,11 @@ class Trial:
     def wide(self, name: str) -> Any:
         """Return argument `name` in float64 on the CPU, for another variant's oracle."""
         return each(self.tensors[name], _wide)
+
+    def layer(self, **replaced: Value) -> tuple[nn.Module, tuple[Any, ...]]:
+        """Return the implementation as a layer that holds the case's parameters, and its inputs."""
+        assert self.implementation.layer is not None, "only laws of layers ask for one"
+        return self.implementation.layer(self.case, {**self.tensors, **replaced})
 
     # -- tensors -------------------------------------------------------------------------------
 
@@ -132,13 +138,13 @@ class Trial:
     def true_gradients(self, **replaced: Value) -> Outputs:
         """Return the oracle's gradients in float64."""
         if not replaced:
-            return _known(self.variant, self.case).gradients
+            return _known_gradients(self.variant, self.case).values
         arguments = {k: each(v, _wide) for k, v in {**self.tensors, **replaced}.items()}
         return _gradients(self.variant, self.case, self.variant.oracle, self.keywords, arguments)
 
     def gradient_bound(self) -> dict[str, Bound]:
         """Return the allowed error of every gradient."""
-        return _known(self.variant, self.case).gradient_bound
+        return _known_gradients(self.variant, self.case).bound
 
     # -- comparing -----------------------------------------------------------------------------
 
@@ -208,48 +214,34 @@ def as_outputs(result: Any) -> Outputs:
 class _Known:
     """What the oracle says of a case: computed once, shared by laws and implementations."""
 
-    truth: Outputs
+    values: Outputs
     bound: dict[str, Bound]
-    gradients: Outputs
-    gradient_bound: dict[str, Bound]
 
 
-_cache: dict[tuple[int, str], _Known] = {}
-
-
+@functools.lru_cache(maxsize=1024)
 def _known(variant: Variant, case: ConvCase) -> _Known:
-    key = (id(variant.oracle), str(case))
-    if key not in _cache:
-        if len(_cache) >= 4096:
-            _cache.clear()
-        _cache[key] = _ask_oracle(variant, case)
-    return _cache[key]
+    """Return the outputs of the oracle, and their bounds."""
+    tensors = make_tensors(variant, case)
+    truth, bound = _values_and_bounds(variant, case, variant.call_keywords(case), tensors)
+    return _Known(values=truth, bound=bound)
 
 
-def _ask_oracle(variant: Variant, case: ConvCase) -> _Known:
+@functools.lru_cache(maxsize=1024)
+def _known_gradients(variant: Variant, case: ConvCase) -> _Known:
+    """Return the gradients of the oracle, and their bounds."""
     keywords = variant.call_keywords(case)
     tensors = {name: each(value, _wide) for name, value in make_tensors(variant, case).items()}
-    outputs = _with_gradients(variant, case, variant.oracle, keywords, tensors)
-    magnitudes = _with_gradients(
-        variant,
-        case,
-        variant.magnitude or variant.oracle,
-        keywords,
-        _absolute(variant, tensors),
-        absolute=True,
-    )
-    (truth, gradients), (sizes, gradient_sizes) = outputs, magnitudes
-    bound = functools.partial(error_bound, variant, case, tensors)
+    gradients = _gradients(variant, case, variant.oracle, keywords, tensors)
+    sizes = _gradients(
+        variant, case, variant.magnitude or variant.oracle, keywords,
+        _absolute(variant, tensors), absolute=True,
+    )  # fmt: skip
     roles = {arg.name: arg.role for arg in variant.args}
-    return _Known(
-        truth=truth,
-        bound={name: bound(value, sizes[name]) for name, value in truth.items()},
-        gradients=gradients,
-        gradient_bound={
-            name: bound(value, gradient_sizes[name], roles[name.split("[")[0]])
-            for name, value in gradients.items()
-        },
-    )
+    bound = {
+        name: error_bound(variant, case, tensors, value, sizes[name], roles[name.split("[")[0]])
+        for name, value in gradients.items()
+    }
+    return _Known(values=gradients, bound=bound)
 
 
 def _wide(tensor: Tensor) -> Tensor:
@@ -265,46 +257,38 @@ def _oracle(variant: Variant, keywords: Mapping[str, Any], tensors: Mapping[str,
     return as_outputs(variant.oracle(*(each(v, _wide) for v in tensors.values()), **keywords))
 
 
-def _bounds(
+def _values_and_bounds(
     variant: Variant, case: ConvCase, keywords: Mapping[str, Any], tensors: Mapping[str, Value]
-) -> dict[str, Bound]:
+) -> tuple[Outputs, dict[str, Bound]]:
     wide = {name: each(value, _wide) for name, value in tensors.items()}
     truth = as_outputs(variant.oracle(*wide.values(), **keywords))
     size = as_outputs(
         (variant.magnitude or variant.oracle)(*_absolute(variant, wide).values(), **keywords)
     )
-    return {name: error_bound(variant, case, wide, truth[name], size[name]) for name in truth}
+    bound = {name: error_bound(variant, case, wide, truth[name], size[name]) for name in truth}
+    return truth, bound
 
 
 def _gradients(
     variant: Variant, case: ConvCase, function: Callable[..., Any], keywords: Mapping[str, Any],
-    tensors: Mapping[str, Value],
-) -> Outputs:  # fmt: skip
-    return _with_gradients(variant, case, function, keywords, tensors)[1]
-
-
-def _with_gradients(
-    variant: Variant, case: ConvCase, function: Callable[..., Any], keywords: Mapping[str, Any],
     tensors: Mapping[str, Value], absolute: bool = False,
-) -> tuple[Outputs, Outputs]:  # fmt: skip
-    """Return detached outputs, and the gradients of `sum(output * dy)` by the inputs' names."""
+) -> Outputs:  # fmt: skip
+    """Return the gradients of `sum(output * dy)` by the inputs' names."""
     roles = {arg.name: arg.role for arg in variant.args}
     fresh = {
         name: each(value, lambda t: t.detach().requires_grad_())
         if roles[name] in DIFFERENTIABLE else value
         for name, value in tensors.items()
     }  # fmt: skip
-    outputs = as_outputs(function(*fresh.values(), **keywords))
+    output = as_outputs(function(*fresh.values(), **keywords))["output"]
     inputs = leaves({name: value for name, value in fresh.items() if roles[name] in DIFFERENTIABLE})
-    output = outputs["output"]
     dy = another(output.detach(), case, Role.WEIGHT, "dy")
     dy = dy.abs() if absolute else dy
     found = torch.autograd.grad(output, list(inputs.values()), dy, allow_unused=True)
-    gradients = {
+    return {
         name: torch.zeros_like(tensor) if gradient is None else gradient
         for (name, tensor), gradient in zip(inputs.items(), found, strict=True)
     }
-    return {name: value.detach() for name, value in outputs.items()}, gradients
 
 
 def expected_dtype(case: ConvCase) -> torch.dtype:

@@ -11,7 +11,7 @@ from harness.case import ConvCase
 from harness.law import Law
 from harness.results import Outcome, Recorder, Verdict
 from harness.search import PROFILES, Finding, search
-from harness.table import Table, with_oracle
+from harness.table import Table, every_form
 from harness.variant import Implementation, Kind, Need, Variant
 
 BAD = (Outcome.REFUTED, Outcome.CRASHED, Outcome.MISTRUSTED)
@@ -32,17 +32,25 @@ def pairs(
     chosen = [table.variant(name) for name in variants or table.variants]
     wanted = {table.law(name).id for name in laws}
     for variant in chosen:
-        for implementation in _chosen(table, variant, implementations, bool(variants)):
-            for law in table.laws_of(variant):
-                is_oracle = implementation.kind is Kind.ORACLE
-                if (not wanted or law.id in wanted) and (law.about_oracle or not is_oracle):
+        judged = _chosen(table, variant, implementations, bool(variants))
+        for law in table.laws_of(variant):  # law by law: what the oracle says of a case is shared
+            for implementation in judged:
+                if (not wanted or law.id in wanted) and _meets(law, implementation):
                     yield law, variant, implementation
+
+
+def _meets(law: Law, implementation: Implementation) -> bool:
+    if law.of_layers:
+        return implementation.layer is not None
+    if implementation.kind is Kind.LAYER:
+        return False
+    return law.about_oracle or implementation.kind is not Kind.ORACLE
 
 
 def _chosen(
     table: Table, variant: Variant, names: Sequence[str], strict: bool
 ) -> list[Implementation]:
-    known = with_oracle(variant)
+    known = every_form(variant)
     if not names:
         return [i for i in known if Need.COMPILER not in i.needs]
     if strict:
@@ -67,6 +75,7 @@ def as_verdict(
         detail=finding.screen,
         replay=replay or finding.replay,
         error_over_bound=finding.error_over_bound if finding.outcome is Outcome.HOLDS else None,
+        counts=finding.counts,
     )
 
 

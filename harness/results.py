@@ -89,7 +89,8 @@ class Verdict:
     """One law judged over one implementation: how many cases ran, and what was found.
 
     `case` and `replay` are the minimal counterexample and the line that replays it (empty where
-    the law holds); `detail` is the counterexample screen or the reason.
+    the law holds); `detail` is the counterexample screen or the reason. `counts` are the executed
+    cases by dtype and rank.
     """
 
     run_id: str
@@ -103,6 +104,7 @@ class Verdict:
     detail: str = ""
     replay: str = ""
     error_over_bound: float | None = None
+    counts: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

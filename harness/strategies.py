@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+import hypothesis
+from hypothesis import HealthCheck, Phase
 from hypothesis import strategies as st
 
 from harness.case import FILLS, LAYOUTS, ConvCase
@@ -14,21 +17,25 @@ from harness.variant import Variant
 _KERNEL = {1: (1, 2, 3, 4, 5), 2: (1, 2, 3, 4), 3: (1, 2, 3)}
 _ODD_KERNEL = {1: (1, 3, 5, 7), 2: (1, 3, 5), 3: (1, 3)}
 _SPARE = {1: 6, 2: 4, 3: 2}
+# Cases drawn at once: Hypothesis' start costs as much as a few of them.
+BATCH = 16
 
 
 @st.composite
 def cases(
-    draw: st.DrawFn, variant: Variant, dtypes: Sequence[str] = ("float32", "float64")
-) -> ConvCase:
+    draw: st.DrawFn, variant: Variant, dtypes: Sequence[str] = ("float32", "float64"),
+    ranks: Sequence[int] = (),
+) -> ConvCase:  # fmt: skip
     """Draw a case of `variant`; shrinks towards `n1 c1>1 i1 k1 s1 p0 d1 g1`.
 
     Args:
         draw: Given by Hypothesis.
         variant: Whose domain the case is drawn from.
         dtypes: The dtypes to draw from, the simplest first.
+        ranks: The numbers of spatial axes to draw from; none = all of the domain.
     """
     domain = variant.domain
-    rank = draw(st.sampled_from(domain.ranks))
+    rank = draw(st.sampled_from(tuple(ranks) or domain.ranks))
     sides = (_ODD_KERNEL if domain.odd_kernels else _KERNEL)[rank]
     kernel = _per_axis(draw, rank, st.sampled_from(sides))
     dilation = _per_axis(draw, rank, st.integers(1, 3 if rank < 3 and domain.dilations else 2))
@@ -75,3 +82,32 @@ def _least(variant: Variant, case: ConvCase) -> tuple[int, ...]:
 
 def _per_axis(draw: st.DrawFn, rank: int, entry: st.SearchStrategy[int]) -> tuple[int, ...]:
     return tuple(draw(entry) for _ in range(rank))
+
+
+def draws(
+    test: Callable[[ConvCase], None], variant: Variant, dtype: str, rank: int, seed: str,
+    phases: Sequence[Phase] = (Phase.generate,),
+) -> None:  # fmt: skip
+    """Run `test` on a batch of cases of one dtype and rank; the same seed draws the same cases."""
+    settings = hypothesis.settings(
+        max_examples=BATCH,
+        database=None,
+        derandomize=False,
+        deadline=None,
+        report_multiple_bugs=False,
+        print_blob=False,
+        phases=phases,
+        suppress_health_check=list(HealthCheck),
+    )
+    drawn = cases(variant, (dtype,), (rank,))
+    hypothesis.seed(f"{seed}/{dtype}/{rank}")(settings(hypothesis.given(drawn)(test)))()
+
+
+@functools.lru_cache(maxsize=4096)
+def batch(variant: Variant, dtype: str, rank: int, seed: str) -> tuple[ConvCase, ...]:
+    """Return `BATCH` cases of one dtype and rank."""
+    found: list[ConvCase] = []
+    draws(lambda case: found.append(case), variant, dtype, rank, seed)  # noqa: PLW0108
+    while len(found) < BATCH:  # a domain that holds fewer: the same ones again
+        found += found
+    return tuple(found[:BATCH])

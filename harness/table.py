@@ -51,7 +51,7 @@ class Table:
 
     def implementation(self, variant: Variant, name: str) -> Implementation:
         """Return the implementation of `variant` called `name`, the oracle included."""
-        known = {i.name: i for i in with_oracle(variant)}
+        known = {i.name: i for i in every_form(variant)}
         if name not in known:
             raise UnknownName(
                 f"implementation of {variant.name}", name, known, "its implementations"
@@ -86,6 +86,19 @@ def with_oracle(variant: Variant) -> tuple[Implementation, ...]:
     """Return the oracle, as an implementation, and the implementations of `variant`."""
     oracle = Implementation(name="oracle", kind=Kind.ORACLE, load=lambda: variant.oracle)
     return (oracle, *variant.implementations)
+
+
+def every_form(variant: Variant) -> tuple[Implementation, ...]:
+    """Return all that laws judge: the oracle, the implementations, and the layer if there is one.
+
+    The layer calls implementations: only laws of layers meet it.
+    """
+    if variant.layer is None:
+        return with_oracle(variant)
+    form = Implementation(
+        name="layer", kind=Kind.LAYER, load=lambda: variant.oracle, layer=variant.layer
+    )
+    return (*with_oracle(variant), form)
 
 
 def load_table(plugins: Sequence[str] = ()) -> Table:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import importlib.util
 import shutil
 import sysconfig
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from harness.case import CaseError, ConvCase
 
@@ -20,6 +20,8 @@ Shape = tuple[int, ...]
 Value = Tensor | None | tuple[Tensor | None, ...]
 """What one argument holds: a tensor, nothing, or one entry per source."""
 Function = Callable[..., Any]
+LayerForm = Callable[[ConvCase, Mapping[str, Value]], tuple[nn.Module, tuple[Any, ...]]]
+"""Makes the layer of a case, its parameters set to the case's tensors, and its call's arguments."""
 
 
 class Role(StrEnum):
@@ -36,6 +38,7 @@ class Kind(StrEnum):
     """Why an implementation is in the table."""
 
     ORACLE = "oracle"
+    LAYER = "layer"
     REFERENCE = "reference"
     OPTIMIZED = "optimized"
 
@@ -46,6 +49,20 @@ class Need(StrEnum):
     CUDA = "CUDA"
     TRITON = "Triton"
     COMPILER = "C++ compiler"
+    ONNX = "ONNX runtime"
+
+
+class Ability(StrEnum):
+    """What laws about torch's machinery ask of an implementation, unless it declares a lack."""
+
+    COMPILE = "compiles without a graph break"
+    EXPORT = "exports as one graph"
+    ONNX = "exports to ONNX"
+    VMAP = "is mapped over a new axis"
+    FORWARD_MODE = "has forward-mode derivatives"
+    DOUBLE_BACKWARD = "has derivatives of derivatives"
+    META = "runs on tensors without values"
+    THREADS = "runs in several threads at once"
 
 
 class Trait(StrEnum):
@@ -164,6 +181,8 @@ class Implementation:
         unsupported: A reason why a case is declined, or None.
         pays: Whether it is worth its overhead for a case; where not, callers who pin nothing get
             the next one.
+        lacks: Abilities that it does not have, each with the reason.
+        layer: Makes it as a layer, where it is one.
         origin: Where it comes from, for plug-ins.
     """
 
@@ -175,14 +194,13 @@ class Implementation:
     pays: Callable[[ConvCase], bool] = lambda _: True
     differentiable: bool = True
     deterministic: bool = True
+    lacks: Mapping[Ability, str] = field(default_factory=dict)
+    layer: LayerForm | None = None
     origin: str = ""
 
     def missing(self) -> str | None:
         """Return why this machine cannot run it, or None."""
-        for need in sorted(self.needs):
-            if reason := _MISSING[need]():
-                return reason
-        return None
+        return missing(self.needs)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -206,6 +224,7 @@ class Variant:
         extra_roundings: Roundings per output beyond those of the convolution's own sum.
         exact: Whether integer-valued tensors give a result without any rounding; None = always.
         check: Further requirements on a case; raises CaseError.
+        layer: Makes the drop-in layer of a case.
         cases: Named benchmark cases, `name -> descriptor`; frozen.
         quick: Names of those that the quick benchmark runs.
     """
@@ -224,6 +243,7 @@ class Variant:
     extra_roundings: Callable[[ConvCase], int] = lambda _: 0
     exact: Callable[[ConvCase, Mapping[str, Value]], bool] | None = None
     check: Callable[[ConvCase], None] | None = None
+    layer: LayerForm | None = None
     cases: Mapping[str, str] = field(default_factory=dict)
     quick: tuple[str, ...] = ()
 
@@ -265,6 +285,11 @@ class Variant:
         return next(i for i in self.implementations if i.kind is Kind.REFERENCE)
 
 
+def missing(needs: Iterable[Need]) -> str | None:
+    """Return why this machine lacks one of `needs`, or None."""
+    return next(filter(None, (_MISSING[need]() for need in sorted(needs))), None)
+
+
 def _is_share(word: str) -> bool:
     try:
         return 0 <= float(word) <= 1
@@ -280,6 +305,13 @@ def _no_triton() -> str | None:
     return None if importlib.util.find_spec("triton") else "triton is not installed"
 
 
+def _no_onnx() -> str | None:
+    for name in ("onnx", "onnxscript", "onnxruntime"):
+        if importlib.util.find_spec(name) is None:
+            return f"{name} is not installed"
+    return None
+
+
 def _no_compiler() -> str | None:
     if not (shutil.which("g++") or shutil.which("clang++")):
         return "no C++ compiler for torch.compile"
@@ -291,4 +323,5 @@ _MISSING: Mapping[Need, Callable[[], str | None]] = {
     Need.CUDA: _no_cuda,
     Need.TRITON: _no_triton,
     Need.COMPILER: _no_compiler,
+    Need.ONNX: _no_onnx,
 }
