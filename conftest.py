@@ -8,7 +8,7 @@ import torch
 
 # Hypothesis' own option --hypothesis-profile selects one of these; harness.search reads how many
 # cases that means.
-for _profile in ("quick", "dev", "ci", "deep"):
+for _profile in ("quick", "dev", "ci", "soak", "deep"):
     hypothesis.settings.register_profile(_profile, deadline=None)
 
 
@@ -21,6 +21,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         ("plugin", "a file or module with more implementations"),
     ):
         group.addoption(f"--{name}", action="append", default=[], metavar=name.upper(), help=words)
+    group.addoption("--known", metavar="FILE", help="failures that are known, in place of ours")
     group.addoption(
         "--device",
         choices=("auto", "cpu", "cuda"),

@@ -14,8 +14,13 @@ nox.options.default_venv_backend = "none"  # one shared environment: one per ses
 nox.options.sessions = ["properties"]
 
 ROOT = Path(__file__).parent
+# One that hangs or dies costs the test that it was at; the tests of one law share a worker.
+WORKERS = (
+    f"--numprocesses={min(os.cpu_count() or 1, 8)}", "--dist=loadgroup",
+    "--max-worker-restart=1000", "--timeout=300", "--timeout-method=thread",
+)  # fmt: skip
 SHARED = ROOT / ".nox" / "shared"
-EXTRAS = "bench,report,profile,dev"
+EXTRAS = "bench,report,profile,interop,dev"
 
 
 def python() -> str:
@@ -49,7 +54,26 @@ def run(session: nox.Session, *command: str) -> None:
 @nox.session
 def properties(session: nox.Session) -> None:
     """Check every law over every available implementation; arguments go to pytest."""
-    run(session, "pytest", "properties", *session.posargs)
+    run(session, "pytest", "properties", *WORKERS, *session.posargs)
+
+
+@nox.session
+def soak(session: nox.Session) -> None:
+    """Judge at least 1,000 cases for every law and implementation: about 30 minutes."""
+    arguments = ("--hypothesis-profile=soak", "--timeout=3600", *session.posargs)
+    run(session, "pytest", "properties/test_laws.py", *WORKERS, *arguments)
+
+
+@nox.session
+def mutants(session: nox.Session) -> None:
+    """Print how many cases every law needs to refute every mutant."""
+    run(session, "harness", "mutants", *session.posargs)
+
+
+@nox.session
+def rates(session: nox.Session) -> None:
+    """Measure the law engine: cases a minute, by variant and by law."""
+    run(session, "harness", "rates", *session.posargs)
 
 
 @nox.session

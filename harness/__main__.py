@@ -1,4 +1,4 @@
-"""The command line: `python3 -m harness list | check | bench | report | profile`."""
+"""The command line: `python3 -m harness list | check | bench | claims | report | profile`."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness import bench_command, profile
+from harness import bench_command, claim_command, kills, profile, ratchet, rates, soak
 from harness.case import CaseError
 from harness.catalogue import describe, markdown, text
+from harness.judge import meets
 from harness.machine import choose_device
 from harness.results import Outcome, ResultsError
 from harness.search import replay
@@ -62,6 +63,20 @@ def _parser() -> argparse.ArgumentParser:
     profile.add_arguments(command)
     command.set_defaults(run=profile.run)
 
+    command = commands.add_parser("claims", help="judge what the documents claim")
+    claim_command.add_arguments(command)
+    command.set_defaults(run=claim_command.run)
+
+    for name, module, purpose in (
+        ("mutants", kills, "how many cases every law needs to refute every mutant"),
+        ("rates", rates, "cases a minute of the law engine"),
+        ("ratchet", ratchet, "how much of their bounds the errors use, against what is kept"),
+        ("soak", soak, "what a long run of the laws came to"),
+    ):
+        command = commands.add_parser(name, help=purpose)
+        module.add_arguments(command)
+        command.set_defaults(run=module.run)
+
     command = commands.add_parser("report", help="one HTML file from a results folder")
     command.add_argument(
         "folder", metavar="RUN", type=Path, help="a folder of results/, or its name"
@@ -96,12 +111,21 @@ def _check(options: argparse.Namespace, table: Table) -> int:
     variant = table.variant(names[0])
     implementation = table.implementation(variant, names[1])
     _, case = table.case(variant, line)
-    laws = table.laws_of(variant)
+    laws = [law for law in table.laws_of(variant) if meets(law, implementation)]
     if len(names) == 3:
         law = table.law(names[2])
-        if law not in laws:
-            lacking = ", ".join(sorted(t.name for t in law.requires - variant.traits))
+        lacking = ", ".join(sorted(t.name for t in law.requires - variant.traits))
+        if lacking:
             raise CaseError(f"law {law.id} does not apply to {variant.name}, which lacks {lacking}")
+        if law not in laws:
+            raise CaseError(
+                f"law {law.id} does not apply to {names[0]}/{names[1]}: "
+                + (
+                    "it has no layer"
+                    if law.of_layers
+                    else f"it is no law of {implementation.kind}s"
+                )
+            )
         laws = [law]
     device = choose_device(options.device)
     outcomes = []

@@ -1,11 +1,13 @@
 """All that an implementation may import."""
 
-from harness.call import call, compiled, fastest, from_layer, named_padding, per_axis
+from harness.call import call, compiled, fastest, named_padding, per_axis
 from harness.case import PADDING_MODES, CaseError, ConvCase
+from harness.layers import from_layer, name_arguments
 from harness.taps import apply_mask, correlate, pad, per_channel, taps
 from harness.variant import (
     Ability,
     Arg,
+    Cost,
     Domain,
     Implementation,
     Kind,
@@ -19,7 +21,7 @@ from harness.variant import (
 )
 
 __all__ = [
-    "PADDING_MODES", "Ability", "Arg", "CaseError", "ConvCase", "Domain", "Implementation", "Kind", "LayerForm", "Need",
+    "PADDING_MODES", "Ability", "Arg", "CaseError", "ConvCase", "Cost", "Domain", "Implementation", "Kind", "LayerForm", "Need",
     "Role", "Shape", "Trait", "Value", "Variant", "apply_mask", "call", "compiled", "correlate",
-    "fastest", "from_layer", "named_padding", "pad", "per_axis", "per_channel", "taps",
+    "fastest", "from_layer", "name_arguments", "named_padding", "pad", "per_axis", "per_channel", "taps",
 ]  # fmt: skip

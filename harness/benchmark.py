@@ -15,9 +15,9 @@ from typing import Any
 from harness import clock, sampling
 from harness.case import ConvCase
 from harness.catalogue import law_cards, variant_card
-from harness.corpus import load_corpus
+from harness.evidence import EVIDENCE, load_evidence
 from harness.isolation import End, Job, Pool
-from harness.judge import BAD, judge
+from harness.judge import BAD, Court, Unit, judge, pairs
 from harness.machine import describe_code, describe_flags, describe_machine, describe_versions
 from harness.plan import Cell, GroupKey, Plan, Selection, cell_of, grouped
 from harness.proof import Common, Proof, Question
@@ -31,7 +31,8 @@ from harness.results import (
     Verdict,
 )
 from harness.sampling import FAILED, Budget, Group, Sampled, Setting
-from harness.table import Table
+from harness.search import COSTLY
+from harness.table import Table, every_form
 from harness.terminal import Progress
 from harness.variant import Need
 
@@ -123,6 +124,8 @@ class Benchmark:
         budget = Budget(self.options.budget_s)
         if budget.seconds is not None:
             budget.seconds = max(budget.seconds - PAGE_S, budget.seconds / 2)
+        for table in load_evidence(EVIDENCE):
+            table.save(self.recorder.folder / "evidence")
         self._judge(budget)
         for cell, status, reason in self.plan.skipped:
             self._record(cell, status=status, reason=reason)
@@ -137,35 +140,48 @@ class Benchmark:
     def _judge(self, budget: Budget) -> None:
         if self.options.laws == "none":
             return
-        corpus = load_corpus(ROOT / "properties" / "corpus")
-        judged = {row.variant for row in self.verdicts}
-        names = [card.name for card in self.run.catalogue if card.name not in judged]
-
-        def report(row: Verdict) -> None:
+        judged = {(row.variant, row.implementation, row.law) for row in self.verdicts}
+        left = [unit for unit in self._units() if unit not in judged]
+        seconds = budget.seconds
+        deadline = None if seconds is None else clock.monotonic_s() + LAWS_SHARE * seconds
+        court = Court(
+            plugins=self.options.plugins, profile=self.options.laws, device=self.run.device
+        )
+        total = len(left)
+        # devices are shared badly: there one process at a time
+        parallel = max(1, min(4, self.run.machine.cores)) if self.run.device == "cpu" else 1
+        for row in judge(
+            self.table, court, left, run_id=self.run.id, parallel=parallel, deadline_s=deadline
+        ):
+            self.recorder.add(row)
             self.verdicts.append(row)
+            left.remove((row.variant, row.implementation, row.law))
+            what = f"{row.law} {row.law_name}: {row.variant}/{row.implementation}"
             if row.status in BAD:
-                self.progress.say(
-                    f"{row.status} {row.law} {row.law_name}: {row.variant}/{row.implementation}"
-                )
-            self.progress.show(0.0, f"law {row.law} over {row.variant}/{row.implementation}")
+                self.progress.say(f"{row.status} {what}")
+            self.progress.show(0.0, f"{total - len(left)} of {total} laws, {what}")
+        if left:
+            self.note(
+                f"budget: {len(left)} of {total} pairs of law and implementation were not judged; "
+                "python3 -m pytest properties does"
+            )
 
+    def _units(self) -> list[Unit]:
+        """Return what is judged: the laws that cost little over all that is selected."""
         chosen = self.options.selection.implementations
-        for number, name in enumerate(names):
-            if budget.spent_share > LAWS_SHARE:
-                left = ", ".join(names[number:])
-                self.note(
-                    f"budget: no laws searched over {left}; python3 -m pytest properties does"
-                )
-                return
-            known = {i.name for i in self.table.variant(name).implementations} | {"oracle"}
+        names = [card.name for card in self.run.catalogue]
+        found = []
+        for name in names:
+            known = {i.name for i in every_form(self.table.variant(name))}
             implementations = [i for i in chosen if i in known]
             if chosen and not implementations:
                 continue
-            judge(
-                self.table, run_id=self.run.id, recorder=self.recorder, variants=[name],
-                implementations=implementations, profile_name=self.options.laws,
-                device=self.run.device, report=report, corpus=corpus,
-            )  # fmt: skip
+            found += [
+                (name, implementation.name, law.id)
+                for law, _, implementation in pairs(self.table, [name], implementations)
+                if law.share >= COSTLY
+            ]
+        return found
 
     def _unfinished(self) -> list[Cell]:
         """Return the cells that still lack a process."""

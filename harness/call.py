@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from itertools import product
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from harness.case import PADDING_MODES, CaseError, ConvCase
 from harness.taps import pad
@@ -46,10 +46,12 @@ def call(
     Raises:
         CaseError: a geometry that cannot be, or a tensor of another shape than it asks for.
     """
+    _check_alike(variant, tensors)
     device, _ = _place_of(tensors)
     lowered = device in ("cpu", "cuda") and torch.is_autocast_enabled(device)
     if lowered:
         tensors = _lowered(variant, tensors, torch.get_autocast_dtype(device))
+    _check_dtypes(variant, tensors)
     kernel_size = tuple(tensors[1].shape[2:] if kernel_size is None else kernel_size)
     rank = len(kernel_size)
     stride, dilation = per_axis("stride", stride, rank), per_axis("dilation", dilation, rank)
@@ -111,6 +113,7 @@ def compiled(load: Callable[[], Function], **options: Any) -> Implementation:
         name="compiled",
         load=lambda: _compile(load(), tuple(sorted(options.items()))),
         needs=frozenset({Need.COMPILER}),
+        model="compiled",
     )
 
 
@@ -119,55 +122,6 @@ def _compile(function: Function, options: tuple[tuple[str, Any], ...]) -> Functi
     form = torch.compile(function, fullgraph=True, **dict(options))
     form.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
     return form
-
-
-def from_layer(
-    name: str, classes: Mapping[int, type[nn.Module]], *, takes: Sequence[str] = (), **fixed: Any
-) -> Implementation:
-    """Adapt an `nn.Module` class with the constructor of `torch.nn.ConvNd` to the functional form.
-
-    Args:
-        name: Name of the implementation.
-        classes: The class for every spatial rank that it has, e.g. `{2: PartialConv2d}`.
-        takes: Options that its constructor takes, e.g. `("padding_mode",)`.
-        fixed: Further constructor arguments.
-    """
-
-    def apply(
-        x: Tensor, weight: Tensor, bias: Tensor | None = None, *extra: Any, **keywords: Any
-    ) -> Any:
-        groups = keywords["groups"]
-        layer = classes[x.dim() - 2](
-            weight.shape[1] * groups, weight.shape[0], tuple(weight.shape[2:]),
-            bias=bias is not None, device=x.device, dtype=x.dtype, **keywords, **fixed,
-        )  # fmt: skip
-        parameters = {"weight": weight} if bias is None else {"weight": weight, "bias": bias}
-        return torch.func.functional_call(layer, parameters, (x, *extra))
-
-    def as_layer(case: ConvCase, tensors: Mapping[str, Any]) -> tuple[nn.Module, tuple[Any, ...]]:
-        x, weight, bias, *extra = tensors.values()
-        names = ("stride", "padding", "dilation", "groups", *takes)
-        options = {"padding": case.padding, **dict(case.options)}
-        geometry = {n: getattr(case, n, options.get(n)) for n in names}
-        layer = classes[case.spatial_dims](
-            case.c_in, case.c_out, case.kernel_size, bias=case.bias, device=x.device,
-            dtype=x.dtype, **{n: v for n, v in geometry.items() if v is not None}, **fixed,
-        )  # fmt: skip
-        with torch.no_grad():
-            for parameter, value in ((layer.weight, weight), (layer.bias, bias)):
-                if isinstance(parameter, Tensor) and value is not None:
-                    parameter.copy_(value)
-        return layer, (x, *(value for value in extra if value is not None))
-
-    def unsupported(case: ConvCase) -> str | None:
-        if case.spatial_dims not in classes:
-            return f"has no class for {case.spatial_dims} spatial dimensions"
-        lacking = [
-            option for option, _ in case.options if option == "padding_mode" and option not in takes
-        ]
-        return f"takes no argument {lacking[0]!r}" if lacking else None
-
-    return Implementation(name=name, load=lambda: apply, unsupported=unsupported, layer=as_layer)
 
 
 # -- checking ----------------------------------------------------------------------------------
@@ -253,6 +207,29 @@ def _match_shape(variant: Variant, arg: Arg, shape: Any, case: ConvCase) -> Conv
         return allowed[shape]
     expected = " or ".join(str(s) for s in allowed if s is not None) or "absent"
     raise CaseError(f"{arg.name}.shape={shape} must be {expected}")
+
+
+def _check_alike(variant: Variant, tensors: Sequence[Any]) -> None:
+    names = [arg.name for arg in variant.args]
+    if len(tensors) != len(names):
+        raise CaseError(f"{len(tensors)} tensors are given, expected {', '.join(names)}")
+    for name, value in zip(names[:2], tensors, strict=False):
+        if value is None:
+            raise CaseError(f"{name}=None must be given")
+
+
+def _check_dtypes(variant: Variant, tensors: Sequence[Any]) -> None:
+    """Raise CaseError unless all but masks have one dtype: some backends would promote it."""
+    dtype = None
+    for arg, value in zip(variant.args, tensors, strict=True):
+        if arg.role is Role.MASK:
+            continue
+        for part in value if isinstance(value, tuple | list) else (value,):
+            if part is None:
+                continue
+            dtype = part.dtype if dtype is None else dtype
+            if part.dtype != dtype:
+                raise CaseError(f"{arg.name}.dtype={part.dtype} must be {dtype}, as others have")
 
 
 def _check_mask(name: str, mask: Tensor) -> None:

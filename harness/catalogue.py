@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from harness.evidence import escaped
 from harness.results import ImplementationCard, LawCard, VariantCard
 from harness.table import Table, with_oracle
 from harness.variant import Kind, Variant
@@ -87,7 +88,10 @@ def text(table: Table) -> str:
             lines.append(f"  {i.kind:<10} {i.name:<26} {state}{origin}")
         lines += [f"  cases: {', '.join(variant.cases)}", ""]
     lines.append(f"{len(table.laws)} laws")
-    lines += [f"  {law.id:<4} {law.name}: {law.statement}" for law in table.laws.values()]
+    lines += [
+        f"  {'/'.join((law.id, *law.aliases)):<4} {law.name}: {law.statement}"
+        for law in table.laws.values()
+    ]
     return "\n".join(lines)
 
 
@@ -106,3 +110,28 @@ def markdown(table: Table) -> str:
             f"| {by_kind[Kind.OPTIMIZED]} | {laws} |"
         )
     return "\n".join(lines)
+
+
+def law_page(table: Table) -> str:
+    """Return the catalogue of the laws as a page: statement, domain, and who claims it."""
+    lines = [
+        "# The laws",
+        "",
+        (
+            "Generated from the laws themselves. Each is judged over every implementation of the "
+            "variants that claim its traits; *sharp* says that a case just outside the domain breaks "
+            "it, and that the tests find one."
+        ),
+        "",
+        "| law | statement | domain | variants |",
+        "| --- | --- | --- | --- |",
+    ]
+    for law in table.laws.values():
+        claim = [name for name, v in table.variants.items() if law.requires <= v.traits]
+        names = "all" if len(claim) == len(table.variants) else ", ".join(claim)
+        kind = " (layers)" if law.of_layers else ""
+        sharp = "**sharp**: " if law.outside else ""
+        label = f"{'/'.join((law.id, *law.aliases))} {law.name.replace('_', ' ')}{kind}"
+        cells = (escaped(label), escaped(law.statement), sharp + escaped(law.domain), names)
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"

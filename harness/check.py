@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -12,7 +12,15 @@ from torch import Tensor, nn
 
 from harness.case import ConvCase
 from harness.tensors import another, each, leaves, make_tensors, torch_dtype
-from harness.tolerance import Bound, error_bound
+from harness.tolerance import (
+    LOW_PRECISION,
+    Bound,
+    effective_roundoff,
+    error_bound,
+    is_transform,
+    reads_tf32,
+    relative_bound,
+)
 from harness.variant import Implementation, Role, Value, Variant
 
 Outputs = dict[str, Tensor]
@@ -24,10 +32,11 @@ class Refuted(Exception):
 
     def __init__(
         self, message: str, *, expected: Tensor | None = None, got: Tensor | None = None,
-        bound: Tensor | None = None,
+        bound: Tensor | None = None, note: str = "",
     ) -> None:  # fmt: skip
         super().__init__(message)
         self.message, self.expected, self.got, self.bound = message, expected, got, bound
+        self.note = note
 
 
 @dataclass(slots=True)
@@ -84,9 +93,17 @@ class Trial:
     def bound(self, **replaced: Value) -> dict[str, Bound]:
         """Return the allowed error of every output."""
         if not replaced:
-            return _known(self.variant, self.case).bound
-        tensors = {**self.tensors, **replaced}
-        return _values_and_bounds(self.variant, self.case, self.keywords, tensors)[1]
+            known = _known(self.variant, self.case)
+        else:
+            known = _said(self.variant, self.case, self.keywords, {**self.tensors, **replaced})
+        return self._bounds(known, lambda: self._of_reference(**replaced))
+
+    def room(self) -> float:
+        """Return by how much the outputs could grow before any result on the way overflows."""
+        limit = torch.finfo(torch_dtype(self.case.dtype)).max
+        known = _known(self.variant, self.case)
+        sizes = [*known.sizes.values(), *known.widest.values()]
+        return limit / max(1.0, *(float(size.max()) for size in sizes if size.numel()))
 
     def other(self, name: str) -> Callable[..., Any]:
         """Return the oracle of another variant, for laws that relate two."""
@@ -100,6 +117,12 @@ class Trial:
         """Return the implementation as a layer that holds the case's parameters, and its inputs."""
         assert self.implementation.layer is not None, "only laws of layers ask for one"
         return self.implementation.layer(self.case, {**self.tensors, **replaced})
+
+    def declared(self, cost: str) -> int | None:
+        """Return what the implementation declares as its `cost` on this case; None = nothing."""
+        declare = self.implementation.cost
+        known = declare and getattr(declare(self.case, self.tensors), cost)
+        return known if isinstance(known, int) else None
 
     # -- tensors -------------------------------------------------------------------------------
 
@@ -144,7 +167,38 @@ class Trial:
 
     def gradient_bound(self) -> dict[str, Bound]:
         """Return the allowed error of every gradient."""
-        return _known_gradients(self.variant, self.case).bound
+        known = _known_gradients(self.variant, self.case)
+        function = self.variant.reference.load
+        return self._bounds(
+            known,
+            lambda: _gradients(self.variant, self.case, function(), self.keywords, self.tensors),
+        )
+
+    def _of_reference(self, **replaced: Value) -> Outputs:
+        arguments = {**self.tensors, **replaced}
+        return as_outputs(self.variant.reference.load()(*arguments.values(), **self.keywords))
+
+    def _bounds(self, known: _Known, reference: Callable[[], Outputs]) -> dict[str, Bound]:
+        """Return the bounds of this implementation's values; `reference` computes them too."""
+        transform = is_transform(self.implementation, self.case, self.device)
+        judged = self.variant.reference if transform else self.implementation
+        tf32 = reads_tf32(self.case, self.device)
+        key = (judged, transform, tf32)
+        if key not in known.bounds:
+            known.bounds[key] = {
+                name: error_bound(
+                    self.variant, self.case, known.tensors, truth, known.sizes[name],
+                    known.directions.get(name), implementation=judged,
+                    widest=known.widest.get(name), tf32=tf32,
+                    sums=not transform,
+                )
+                for name, truth in known.values.items()
+            }  # fmt: skip
+        bounds = known.bounds[key]
+        if not transform:
+            return bounds
+        errors = {n: (_wide(v) - known.values[n]).abs() for n, v in reference().items()}
+        return {name: relative_bound(errors[name], bound) for name, bound in bounds.items()}
 
     # -- comparing -----------------------------------------------------------------------------
 
@@ -176,10 +230,11 @@ class Trial:
         left, right = _wide(got), _wide(expected)
         allowed = bound.error if bound else torch.zeros_like(right)
         difference = (left - right).abs()
-        same = (left == right) | (left.isnan() & right.isnan())
+        same = (left == right) | (left.isnan() & right.isnan()) | allowed.isinf()
         wrong = ~(same | (difference <= allowed))
         if bool(wrong.any()):
-            raise Refuted(f"{label} differs", expected=right, got=left, bound=allowed)
+            note = _derivation(difference, right, bound) if bound else ""
+            raise Refuted(f"{label} differs", expected=right, got=left, bound=allowed, note=note)
         self._note(right, difference, allowed, bound.tier if bound else "T0")
 
     def _note(self, right: Tensor, difference: Tensor, allowed: Tensor, tier: str) -> None:
@@ -212,36 +267,63 @@ def as_outputs(result: Any) -> Outputs:
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """What the oracle says of a case: computed once, shared by laws and implementations."""
+    """What the oracle says of a case: computed once, shared by laws and implementations.
 
+    `sizes` are the sums of absolute values; `widest` the same of factors of at least 1, in low
+    precision alone; `directions` the roles of the arguments whose gradients the values are.
+    """
+
+    tensors: Mapping[str, Value]
     values: Outputs
-    bound: dict[str, Bound]
+    sizes: Outputs
+    widest: Outputs
+    directions: Mapping[str, Role] = field(default_factory=dict)
+    bounds: dict[tuple[Implementation, bool, bool], dict[str, Bound]] = field(default_factory=dict)
 
 
 @functools.lru_cache(maxsize=1024)
 def _known(variant: Variant, case: ConvCase) -> _Known:
-    """Return the outputs of the oracle, and their bounds."""
-    tensors = make_tensors(variant, case)
-    truth, bound = _values_and_bounds(variant, case, variant.call_keywords(case), tensors)
-    return _Known(values=truth, bound=bound)
+    """Return what the oracle says of the outputs."""
+    return _said(variant, case, variant.call_keywords(case), make_tensors(variant, case))
 
 
 @functools.lru_cache(maxsize=1024)
 def _known_gradients(variant: Variant, case: ConvCase) -> _Known:
-    """Return the gradients of the oracle, and their bounds."""
+    """Return what the oracle says of the gradients."""
     keywords = variant.call_keywords(case)
     tensors = {name: each(value, _wide) for name, value in make_tensors(variant, case).items()}
-    gradients = _gradients(variant, case, variant.oracle, keywords, tensors)
-    sizes = _gradients(
-        variant, case, variant.magnitude or variant.oracle, keywords,
-        _absolute(variant, tensors), absolute=True,
-    )  # fmt: skip
     roles = {arg.name: arg.role for arg in variant.args}
-    bound = {
-        name: error_bound(variant, case, tensors, value, sizes[name], roles[name.split("[")[0]])
-        for name, value in gradients.items()
-    }
-    return _Known(values=gradients, bound=bound)
+    oracle = variant.magnitude or variant.oracle
+
+    def of(function: Callable[..., Any], arguments: Mapping[str, Value], least: float) -> Outputs:
+        return _gradients(variant, case, function, keywords, arguments, least=least)
+
+    values = of(variant.oracle, tensors, -1.0)
+    return _Known(
+        tensors=tensors,
+        values=values,
+        sizes=of(oracle, _absolute(variant, tensors), 0.0),
+        widest=of(oracle, _at_least_one(variant, tensors), 1.0) if _is_low(case) else {},
+        directions={name: roles[name.split("[")[0]] for name in values},
+    )
+
+
+def _derivation(difference: Tensor, right: Tensor, bound: Bound) -> str:
+    """Return what a difference says about the roundings that its bound assumes."""
+    if bound.magnitude is None or not bool(difference.isfinite().all()):
+        return ""
+    over, shown = effective_roundoff(difference, bound)
+    worst = int((difference / bound.error).nan_to_num(0.0, 0.0).argmax())
+    size, value = (float(t.reshape(-1)[worst]) for t in (bound.magnitude, right.abs()))
+    condition = f"{size / value:.3g}" if value else "infinite"
+    return (
+        f"error over bound {over:.3g}; effective u = error / (n Y) = {shown:.3g} where "
+        f"u = {bound.roundoff:.3g} is declared, n = {bound.roundings}; condition {condition}"
+    )
+
+
+def _is_low(case: ConvCase) -> bool:
+    return case.dtype in LOW_PRECISION
 
 
 def _wide(tensor: Tensor) -> Tensor:
@@ -253,27 +335,45 @@ def _absolute(variant: Variant, tensors: Mapping[str, Value]) -> dict[str, Value
     return {k: v if k in masks else each(v, torch.abs) for k, v in tensors.items()}
 
 
+def _at_least_one(variant: Variant, tensors: Mapping[str, Value]) -> dict[str, Value]:
+    """Return factors of at least 1, whose products no intermediate result exceeds."""
+    masks = {arg.name for arg in variant.args if arg.role is Role.MASK}
+
+    def widen(tensor: Tensor) -> Tensor:
+        return tensor.nan_to_num(1.0, 1.0, 1.0).abs().clamp(min=1.0)
+
+    return {k: each(v, torch.ones_like if k in masks else widen) for k, v in tensors.items()}
+
+
 def _oracle(variant: Variant, keywords: Mapping[str, Any], tensors: Mapping[str, Value]) -> Outputs:
     return as_outputs(variant.oracle(*(each(v, _wide) for v in tensors.values()), **keywords))
 
 
-def _values_and_bounds(
+def _said(
     variant: Variant, case: ConvCase, keywords: Mapping[str, Any], tensors: Mapping[str, Value]
-) -> tuple[Outputs, dict[str, Bound]]:
+) -> _Known:
     wide = {name: each(value, _wide) for name, value in tensors.items()}
-    truth = as_outputs(variant.oracle(*wide.values(), **keywords))
-    size = as_outputs(
-        (variant.magnitude or variant.oracle)(*_absolute(variant, wide).values(), **keywords)
+
+    def of(arguments: Mapping[str, Value]) -> Outputs:
+        oracle = variant.magnitude or variant.oracle
+        return as_outputs(oracle(*arguments.values(), **keywords))
+
+    return _Known(
+        tensors=wide,
+        values=as_outputs(variant.oracle(*wide.values(), **keywords)),
+        sizes=of(_absolute(variant, wide)),
+        widest=of(_at_least_one(variant, wide)) if _is_low(case) else {},
     )
-    bound = {name: error_bound(variant, case, wide, truth[name], size[name]) for name in truth}
-    return truth, bound
 
 
 def _gradients(
     variant: Variant, case: ConvCase, function: Callable[..., Any], keywords: Mapping[str, Any],
-    tensors: Mapping[str, Value], absolute: bool = False,
+    tensors: Mapping[str, Value], least: float = -1.0,
 ) -> Outputs:  # fmt: skip
-    """Return the gradients of `sum(output * dy)` by the inputs' names."""
+    """Return the gradients of `sum(output * dy)` by the inputs' names.
+
+    Where `least` is not negative, `dy` is replaced by its absolute value, at least `least`.
+    """
     roles = {arg.name: arg.role for arg in variant.args}
     fresh = {
         name: each(value, lambda t: t.detach().requires_grad_())
@@ -283,7 +383,7 @@ def _gradients(
     output = as_outputs(function(*fresh.values(), **keywords))["output"]
     inputs = leaves({name: value for name, value in fresh.items() if roles[name] in DIFFERENTIABLE})
     dy = another(output.detach(), case, Role.WEIGHT, "dy")
-    dy = dy.abs() if absolute else dy
+    dy = dy if least < 0 else dy.abs().clamp(min=least)
     found = torch.autograd.grad(output, list(inputs.values()), dy, allow_unused=True)
     return {
         name: torch.zeros_like(tensor) if gradient is None else gradient

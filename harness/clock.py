@@ -38,6 +38,11 @@ def monotonic_s() -> float:
     return _read_ns() / 1e9
 
 
+def processor_s() -> float:
+    """Return the seconds that processors have spent on this process."""
+    return time.process_time()
+
+
 def utc_now() -> datetime:
     """Return the date and time."""
     return datetime.now(UTC)

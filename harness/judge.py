@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-import contextlib
+import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 
+from harness import flight
 from harness.case import ConvCase
+from harness.corpus import load_corpus
+from harness.isolation import End, Job, Pool
 from harness.law import Law
-from harness.results import Outcome, Recorder, Verdict
+from harness.results import Outcome, Verdict
 from harness.search import PROFILES, Finding, search
-from harness.table import Table, every_form
+from harness.table import Table, every_form, load_table
 from harness.variant import Implementation, Kind, Need, Variant
 
 BAD = (Outcome.REFUTED, Outcome.CRASHED, Outcome.MISTRUSTED)
+PROPERTIES = Path(__file__).parents[1] / "properties"
+PACKAGES = ("impls.", "properties.laws.")
+UNIT_TIMEOUT_S = 120.0
 
 
 def pairs(
@@ -35,11 +45,12 @@ def pairs(
         judged = _chosen(table, variant, implementations, bool(variants))
         for law in table.laws_of(variant):  # law by law: what the oracle says of a case is shared
             for implementation in judged:
-                if (not wanted or law.id in wanted) and _meets(law, implementation):
+                if (not wanted or law.id in wanted) and meets(law, implementation):
                     yield law, variant, implementation
 
 
-def _meets(law: Law, implementation: Implementation) -> bool:
+def meets(law: Law, implementation: Implementation) -> bool:
+    """Return whether `law` has anything to say about `implementation`."""
     if law.of_layers:
         return implementation.layer is not None
     if implementation.kind is Kind.LAYER:
@@ -76,38 +87,93 @@ def as_verdict(
         replay=replay or finding.replay,
         error_over_bound=finding.error_over_bound if finding.outcome is Outcome.HOLDS else None,
         counts=finding.counts,
+        gaps=finding.gaps,
+        script=finding.script,
+        tightness=finding.tightness,
+        vacuous=finding.vacuous,
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Court:
+    """What a child needs to know to judge: where the table comes from, how hard, on which device."""
+
+    plugins: tuple[str, ...]
+    profile: str
+    device: str
+
+
+Unit = tuple[str, str, str]
+"""Variant, implementation, id of the law."""
+
+
 def judge(
-    table: Table, *, run_id: str, recorder: Recorder, variants: Sequence[str] = (),
-    implementations: Sequence[str] = (), profile_name: str = "dev", device: str = "cpu",
-    report: Callable[[Verdict], None] = lambda _: None,
-    corpus: Sequence[tuple[str, str, ConvCase]] = (),
-) -> int:  # fmt: skip
-    """Search every selected pair, record each verdict as it comes; return how many are bad."""
-    profile = PROFILES[profile_name]
-    bad = 0
-    with _one_thread():
-        for law, variant, implementation in pairs(table, variants, implementations):
-            first = [c for name, law_id, c in corpus if (name, law_id) == (variant.name, law.id)]
-            finding = search(
-                law, variant, implementation, profile, device=device, variants=table.variants,
-                first=first,
+    table: Table, court: Court, units: Sequence[Unit], *, run_id: str, parallel: int = 1,
+    deadline_s: float | None = None,
+) -> Iterator[Verdict]:  # fmt: skip
+    """Yield the verdict of every unit, found in processes of their own, as it becomes known.
+
+    A unit that ends its process, or gives no answer in `UNIT_TIMEOUT_S`, is CRASHED, and the case
+    that did it is named; the units after it go on in a new process. What `deadline_s` cuts off
+    yields nothing.
+    """
+    by_variant: dict[str, list[Unit]] = {}
+    for unit in units:
+        by_variant.setdefault(unit[0], []).append(unit)
+    work = list(by_variant.values())
+    jobs = [
+        Job(session="harness.judge:judge_session", common=court, units=some,
+            timeout_s=lambda _: UNIT_TIMEOUT_S) for some in work
+    ]  # fmt: skip
+    with tempfile.TemporaryDirectory(prefix="convharness-") as scratch:
+        pool = Pool(
+            method="forkserver",
+            parallel=parallel,
+            scratch=Path(scratch),
+            preload=("harness.judge", *(m for m in sys.modules if m.startswith(PACKAGES))),
+            environment={"OMP_NUM_THREADS": "1", flight.FOLDER: scratch},
+            deadline_s=deadline_s,
+        )
+        for report in pool.run(jobs):
+            name, implementation, law_id = work[report.job][report.unit]
+            if report.end is End.OUT_OF_TIME:
+                continue
+            finding = report.result
+            if report.end is not End.DONE:
+                finding = lost(report.text, flight.last(scratch, name))
+            variant = table.variant(name)
+            yield as_verdict(
+                run_id, table.law(law_id), variant, table.implementation(variant, implementation),
+                finding,
             )  # fmt: skip
-            row = as_verdict(run_id, law, variant, implementation, finding)
-            recorder.add(row)
-            report(row)
-            bad += row.status in BAD
-    return bad
 
 
-@contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    """On tensors as small as the drawn ones a second thread costs three times what it gives."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
+def lost(reason: str, tried: str) -> Finding:
+    """Return the finding about a pair whose process is gone, with what it tried last."""
+    cell, _, line = tried.partition(" ")
+    if not line:
+        return Finding(outcome=Outcome.CRASHED, cases=0, screen=reason)
+    replay = f"python3 -m harness check '{cell} {line}'"
+    screen = f"{reason}\ncase:     {line}\nreplay:   {replay}"
+    return Finding(
+        outcome=Outcome.CRASHED, cases=0, case=ConvCase.parse(line), screen=screen, replay=replay
+    )
+
+
+def judge_session(court: Court, cursor: Any) -> Callable[[Unit], Finding]:
+    """Load the table in a child; return what judges a unit."""
+    del cursor
+    torch.set_num_threads(1)  # on tensors this small a second thread costs three times its worth
+    table = load_table(court.plugins)
+    corpus = load_corpus(PROPERTIES / "corpus")
+
+    def find(unit: Unit) -> Finding:
+        flight.fly_as(unit[0])
+        variant, law = table.variant(unit[0]), table.law(unit[2])
+        return search(
+            law, variant, table.implementation(variant, unit[1]), PROFILES[court.profile],
+            device=court.device, variants=table.variants,
+            first=[case for name, law_id, case in corpus if (name, law_id) == (unit[0], law.id)],
+        )  # fmt: skip
+
+    return find

@@ -22,6 +22,7 @@ class Law:
 
     Args:
         id: As in the catalogue, e.g. `P1`.
+        aliases: Ids of the catalogue that this law covers as well.
         name: A sentence without a subject, e.g. `linear_in_signal`.
         statement: The law in one line, as an equation if it has one.
         domain: Where it holds, in words.
@@ -35,6 +36,8 @@ class Law:
         about_oracle: Whether it says something that agreement with the oracle does not, so that it
             is checked on the oracle too.
         of_layers: Whether it is about layers: it meets only implementations that have one.
+        of_costs: The field of `harness.variant.Cost` that it is about: it meets only
+            implementations, and cases, that declare theirs.
         ability: What it asks of an implementation, which may declare that it lacks it.
         needs: What the machine must have.
         dtypes: Those that it is judged in; `domain` says why not all.
@@ -47,6 +50,7 @@ class Law:
     statement: str
     check: Callable[[Trial], None]
     domain: str = "every case"
+    aliases: tuple[str, ...] = ()
     requires: frozenset[Trait] = frozenset()
     within: Callable[[ConvCase], ConvCase | None] | None = None
     outside: Callable[[ConvCase], ConvCase | None] | None = None
@@ -54,6 +58,7 @@ class Law:
     zero_is_right: bool = False
     about_oracle: bool = True
     of_layers: bool = False
+    of_costs: str = ""
     ability: Ability | None = None
     needs: frozenset[Need] = frozenset()
     dtypes: tuple[str, ...] = DTYPES

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from harness.law import natural_order
@@ -38,6 +39,19 @@ def render_matrix(rows: Sequence[Verdict]) -> Iterator[str]:
     total = sum(row.cases for row in rows)
     words = ", ".join(f"{count} {outcome.lower()}" for outcome, count in counts.items() if count)
     yield f"{len(rows)} pairs of law and implementation: {words}; {total} cases"
+
+
+def render_coverage(rows: Sequence[Verdict]) -> Iterator[str]:
+    """Yield how many cells of law x implementation x dtype x rank ran, and why the others did not."""
+    executed = sum(len(row.counts) for row in rows)
+    gaps = Counter(reason for row in rows for reason in row.gaps.values())
+    empty = gaps.pop("", 0)
+    total = executed + gaps.total() + empty
+    yield (
+        f"{total} cells of law x implementation x dtype x rank: {executed} executed, "
+        f"{gaps.total()} left out for a declared reason, {empty} empty"
+    )
+    yield from (f"  {count:>6}  {reason}" for reason, count in gaps.most_common())
 
 
 def _cell(row: Verdict) -> str:

@@ -6,6 +6,7 @@ as they come, so that a run that is killed keeps what it measured.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -90,7 +91,9 @@ class Verdict:
 
     `case` and `replay` are the minimal counterexample and the line that replays it (empty where
     the law holds); `detail` is the counterexample screen or the reason. `counts` are the executed
-    cases by dtype and rank.
+    cases by dtype and rank, `gaps` the reasons where there are none; `script` shows
+    the counterexample in Python. `tightness` is the largest error over its bound by dtype,
+    `vacuous` the cases by dtype that could not have failed.
     """
 
     run_id: str
@@ -105,6 +108,10 @@ class Verdict:
     replay: str = ""
     error_over_bound: float | None = None
     counts: Mapping[str, int] = field(default_factory=dict)
+    gaps: Mapping[str, str] = field(default_factory=dict)
+    script: str = ""
+    tightness: Mapping[str, float] = field(default_factory=dict)
+    vacuous: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,11 +206,29 @@ class Recorder:
                 file.write(line)
                 file.flush()
                 os.fsync(file.fileno())
+            if isinstance(row, Verdict) and row.case:
+                self.keep(row)
         except OSError as error:
             kept = "all earlier rows are kept"
             raise ResultsError(
                 f"{self.folder / name}: cannot append: {error.strerror}; {kept}"
             ) from error
+
+    def keep(self, row: Verdict) -> None:
+        """Write a counterexample to a file of its own, which `properties/corpus` takes as it is."""
+        folder = self.folder / "counterexamples"
+        data = {
+            "variant": row.variant, "implementation": row.implementation, "law": row.law,
+            "case": row.case, "found": f"{row.run_id[:4]}-{row.run_id[4:6]}-{row.run_id[6:8]}",
+            "reason": f"{row.status} {row.law_name}", "replay": row.replay, "script": row.script,
+            "screen": row.detail,
+        }  # fmt: skip
+        path = folder / f"{row.variant}-{row.implementation}-{row.law}.json"
+        try:
+            folder.mkdir(exist_ok=True)
+            path.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise ResultsError(f"{path}: cannot be written: {error.strerror}") from error
 
     def write_profile(self, entries: Sequence[Mapping[str, Any]]) -> None:
         """Write the operator tables of `harness.profile` to `profile.json`."""
@@ -241,7 +266,7 @@ def load_run(folder: str | Path) -> LoadedRun:
     except ValueError as error:
         raise ResultsError(f"{path}: is not JSON: {error}") from error
     damage: list[str] = []
-    run = _read(Run, data, str(path))
+    run = read_record(Run, data, str(path))
     return LoadedRun(
         run=run,
         measurements=tuple(_rows(Measurement, folder / "measurements.jsonl", run.id, damage)),
@@ -271,7 +296,7 @@ def _rows(kind: type[Row], path: Path, run_id: str, damage: list[str]) -> list[R
             data = json.loads(line)
         except ValueError as error:
             raise ResultsError(f"{place}: is not JSON: {error}") from error
-        row = _read(kind, data, place)
+        row = read_record(kind, data, place)
         if row.run_id != run_id:
             raise ResultsError(
                 f"{place}: run_id={row.run_id!r} belongs to another run than {run_id!r}"
@@ -280,7 +305,12 @@ def _rows(kind: type[Row], path: Path, run_id: str, damage: list[str]) -> list[R
     return rows
 
 
-def _read(kind: type[Record], data: Any, place: str) -> Record:
+def read_record(kind: type[Record], data: Any, place: str) -> Record:
+    """Turn plain JSON `data` into a `kind`, a dataclass; `place` is named in the error.
+
+    Raises:
+        ResultsError: an entry is missing, unknown or of another type.
+    """
     try:
         value = _typed(kind, data, "")
     except (TypeError, ValueError) as error:
@@ -294,11 +324,7 @@ def _typed(kind: Any, data: Any, name: str) -> Any:
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
         return _typed_record(kind, data, name)
     if origin in (typing.Union, types.UnionType):
-        return (
-            None
-            if data is None
-            else _typed(next(p for p in parts if p is not type(None)), data, name)
-        )
+        return _typed_choice(kind, [p for p in parts if p is not type(None)], data, name)
     if origin is tuple and isinstance(data, list):
         return tuple(_typed(parts[0], item, name) for item in data)
     if origin is Mapping and isinstance(data, dict):
@@ -314,6 +340,15 @@ def _typed(kind: Any, data: Any, name: str) -> Any:
         return data
     expected = getattr(kind, "__name__", str(kind))
     raise TypeError(f"{name}={data!r} must be {expected}")
+
+
+def _typed_choice(kind: Any, parts: Sequence[Any], data: Any, name: str) -> Any:
+    if data is None and isinstance(None, kind):
+        return None
+    for part in parts[:-1]:
+        with contextlib.suppress(TypeError, ValueError):
+            return _typed(part, data, name)
+    return _typed(parts[-1], data, name)
 
 
 def _typed_record(kind: type, data: Any, name: str) -> Any:

@@ -62,6 +62,7 @@ def _sides(error: Refuted) -> list[str]:
     flat = [float(t.reshape(-1)[worst]) for t in (error.expected, error.got, difference, allowed)]
     lines.append(f"worst at {list(index)}: expected {flat[0]:.9g}, got {flat[1]:.9g}, "
                  f"difference {flat[2]:.3g}, allowed {flat[3]:.3g}")  # fmt: skip
+    lines += [error.note] if error.note else []
     lines += _grid("expected", error.expected, index)
     lines += _grid("got", error.got, index)
     return lines + _grid("difference", difference, index)
@@ -86,7 +87,7 @@ def _grid(name: str, tensor: Tensor, mark: tuple[int, ...] | None = None) -> lis
         return [f"{head}: {tensor.numel()} entries, {values.min():.4g} to {values.max():.4g}"]
     if tensor.dim() < 2:
         values, shape = values.reshape(1, -1), (1, tensor.numel())
-        mark = (0, *mark) if mark is not None else None
+        mark = (0,) * (2 - tensor.dim()) + mark if mark is not None else None
     planes = values.reshape(prod(shape[:-2]), *shape[-2:])
     words = [[[_number(v) for v in row] for row in plane] for plane in planes.tolist()]
     if mark is not None:

@@ -8,28 +8,47 @@ the same seed, for Hypothesis to shrink.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
+from typing import Any
 
 import hypothesis
 from hypothesis import Phase
 
+from harness import flight
 from harness.call import declines
-from harness.case import ConvCase
+from harness.case import DTYPES, ConvCase
 from harness.check import Refuted, Trial
+from harness.counterexample import certificate, script
 from harness.law import Law
+from harness.neighbours import beside, descend
 from harness.results import Outcome
 from harness.screen import render, replay_line
 from harness.strategies import BATCH, batch, draws
+from harness.table import reloaded
 from harness.variant import Implementation, Variant, missing
+
+# Fewer cases than this may all be vacuous by chance: half of the mask families leave little.
+ENOUGH = 20
+ENOUGH_OF_A_DTYPE = 12
+# A law whose domain is small sees a case drawn again and again: how many draws each case is worth.
+PATIENCE = 12
+# A law that wants fewer cases than this share costs seconds a case: compiling, exporting.
+COSTLY = 0.1
+EVERY_CASE = "every case"
+FOUND = ("found now: it is not in the corpus", "found before: it is in the corpus")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
     """What a search or a replay found. `screen` explains a counterexample on one screen.
 
-    `counts` are the executed cases by dtype and rank, e.g. `{"float32 2d": 5}`.
+    `counts` are the executed cases by dtype and rank, e.g. `{"float32 2d": 5}`, `gaps` the reasons
+    where there are none: an empty reason is a hole in the search. `certificate` says what the
+    neighbours of a counterexample do, `script` shows it in Python. `tightness` is the largest error
+    over its bound by dtype, where there was a bound; `vacuous` counts the cases by dtype whose
+    outputs are mostly zeros or smaller than the allowed error.
     """
 
     outcome: Outcome
@@ -40,6 +59,11 @@ class Finding:
     error_over_bound: float = 0.0
     tier: str = "T0"
     counts: Mapping[str, int] = field(default_factory=dict)
+    gaps: Mapping[str, str] = field(default_factory=dict)
+    script: str = ""
+    certificate: tuple[str, ...] = ()
+    tightness: Mapping[str, float] = field(default_factory=dict)
+    vacuous: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +78,7 @@ class Profile:
         dtypes: The dtypes drawn.
         values: How often a drawn geometry is filled, each time by another seed.
         shrink: Whether a counterexample is made smaller; without, only that there is one counts.
+        least: Cases that a law gets whatever its share, unless a case of it takes seconds.
     """
 
     cases: int
@@ -61,34 +86,21 @@ class Profile:
     dtypes: tuple[str, ...] = ("float32", "float64", "bfloat16", "float16")
     values: int = 1
     shrink: bool = True
+    least: int = 0
+
+    def cases_of(self, law: Law) -> int:
+        """Return how many cases `law` gets."""
+        share = max(1, round(self.cases * law.share))
+        return share if law.share < COSTLY else max(share, self.least)
 
 
-# Fewer cases than this may all be vacuous by chance: half of the mask families leave little.
-ENOUGH = 20
-# A law whose domain is small sees a case drawn again and again: how many draws each case is worth.
-PATIENCE = 12
 PROFILES = {
-    "quick": Profile(cases=6, dtypes=("float32", "float64")),
+    "quick": Profile(cases=12, dtypes=("float32", "float64")),
     "dev": Profile(cases=20, seed=None),
     "ci": Profile(cases=60),
+    "soak": Profile(cases=1000, seed=None, values=16, least=1000),
     "deep": Profile(cases=2000, seed=None, values=16),
 }
-
-
-@dataclass(slots=True)
-class _Tally:
-    executed: int = 0
-    placed: int = 0
-    vacuous: int = 0
-    reason: str = ""
-    error_over_bound: float = 0.0
-    tier: str = "T0"
-    failing: ConvCase | None = None
-    screen: str = ""
-    replay: str = ""
-    crashed: bool = False
-    counts: Counter[str] = field(default_factory=Counter)
-    seen: set[ConvCase] = field(default_factory=set)
 
 
 def search(
@@ -105,69 +117,22 @@ def search(
         variants: The table, for laws that relate two variants.
         first: Cases to try before any drawn one (the corpus).
     """
-    if reason := _exempt(law, implementation):
-        return Finding(outcome=Outcome.UNSUPPORTED, cases=0, screen=reason)
-    tally = _Tally()
-
-    def attempt(case: ConvCase) -> bool:
-        return _attempt(law, variant, implementation, case, device, variants or {}, tally)
-
+    hunt = _Hunt(law, variant, implementation, device, variants or {})
+    if reason := hunt.exempt():
+        return hunt.unsupported(reason)
     try:
         for case in first:
-            attempt(case)
-        _scan(law, variant, profile, attempt)
+            hunt.attempt(case)
+        hunt.scan(profile)
     except Exception:
-        if tally.failing is None:
+        if hunt.failing is None:
             raise  # not from the implementation: a fault of the search itself
-    return _finding(law, tally)
-
-
-def _scan(
-    law: Law, variant: Variant, profile: Profile, attempt: Callable[[ConvCase], bool]
-) -> None:
-    """Attempt the profile's cases, every dtype and rank in turn."""
-    strata = list(product([d for d in profile.dtypes if d in law.dtypes], variant.domain.ranks))
-    quota = -(-max(1, round(profile.cases * law.share)) // len(strata))
-    streams = [
-        _attempts(variant, profile, stratum, quota * PATIENCE, attempt) for stratum in strata
-    ]
-    for _ in range(quota):
-        for stream in streams:
-            next((True for applied in stream if applied), None)
-
-
-def _attempts(
-    variant: Variant, profile: Profile, stratum: tuple[str, int], most: int,
-    attempt: Callable[[ConvCase], bool],
-) -> Iterator[bool]:  # fmt: skip
-    """Attempt up to `most` cases of a stratum; yield of each whether the law applied."""
-    for index in range(most):
-        number, place = divmod(index // profile.values, BATCH)
-        shift = index % profile.values
-        source = (variant, *stratum, f"{profile.seed}/{number}")
-        case = batch(*source)[place]
-        try:
-            yield attempt(_refilled(case, shift))
-        except Exception:
-            if profile.shrink:
-                _shrink(source, shift, attempt)
-            raise
-
-
-def _refilled(case: ConvCase, shift: int) -> ConvCase:
-    return replace(case, seed=(case.seed + shift) % 2**16) if shift else case
-
-
-def _shrink(
-    source: tuple[Variant, str, int, str], shift: int, attempt: Callable[[ConvCase], bool]
-) -> None:
-    """Draw the same cases again, this time for Hypothesis to shrink what fails."""
-
-    def test(case: ConvCase) -> None:
-        if not attempt(_refilled(case, shift)):
-            hypothesis.reject()
-
-    draws(test, *source, phases=(Phase.generate, Phase.shrink))
+    if not hunt.placed and hunt.failing is None:
+        screen = f"no drawn case of {variant.name} is in the law's domain: {law.domain}"
+        return Finding(outcome=Outcome.CRASHED, cases=0, screen=screen)
+    if hunt.failing is not None and profile.shrink and law.share >= COSTLY:
+        hunt.minimise(known=hunt.failing in first)
+    return hunt.finding()
 
 
 def replay(
@@ -175,76 +140,242 @@ def replay(
     device: str = "cpu", variants: Mapping[str, Variant] | None = None,
 ) -> Finding:  # fmt: skip
     """Judge `law` over `implementation` on one case."""
-    if reason := _exempt(law, implementation):
-        return Finding(outcome=Outcome.UNSUPPORTED, cases=0, screen=reason)
-    tally = _Tally()
+    hunt = _Hunt(law, variant, implementation, device, variants or {})
+    if reason := hunt.exempt():
+        return hunt.unsupported(reason)
     try:
-        _attempt(law, variant, implementation, case, device, variants or {}, tally)
+        hunt.attempt(case)
     except Exception:
-        if tally.failing is None:
+        if hunt.failing is None:
             raise
-    return _finding(law, tally)
+    return hunt.finding()
 
 
-def _exempt(law: Law, implementation: Implementation) -> str | None:
-    """Return why `law` does not meet `implementation` on this machine at all, or None."""
-    if law.ability is not None and law.ability in implementation.lacks:
-        return f"declares that it lacks: {law.ability}: {implementation.lacks[law.ability]}"
-    return missing(implementation.needs | law.needs)
+@dataclass(slots=True)
+class _Hunt:
+    """One law over one implementation: what is tried, and what that came to."""
 
+    law: Law
+    variant: Variant
+    implementation: Implementation
+    device: str
+    variants: Mapping[str, Variant]
+    executed: int = 0
+    placed: int = 0
+    vacuous: Counter[str] = field(default_factory=Counter)
+    tightness: dict[str, float] = field(default_factory=dict)
+    tier: str = "T0"
+    failing: ConvCase | None = None
+    error: Exception | None = None
+    kept: dict[str, Any] = field(default_factory=dict)
+    reasons: dict[str, str] = field(default_factory=dict)
+    counts: Counter[str] = field(default_factory=Counter)
+    seen: set[ConvCase] = field(default_factory=set)
 
-def _attempt(
-    law: Law, variant: Variant, implementation: Implementation, case: ConvCase, device: str,
-    variants: Mapping[str, Variant], tally: _Tally,
-) -> bool:  # fmt: skip
-    """Run the law on `case`; return whether it applied. What it found goes to `tally`."""
-    inside = law.place(case)
-    if inside is None:
-        tally.reason = tally.reason or f"outside the law's domain: {law.domain}"
-        return False
-    tally.placed += 1
-    if inside in tally.seen:
-        return False
-    if reason := declines(implementation, variant, inside):
-        tally.reason = reason
-        return False
-    variant.check_case(inside)
-    trial = Trial(variant, implementation, inside, device, variants)
-    try:
-        law.check(trial)
-    except Exception as error:
-        tally.executed += 1
-        tally.failing, tally.crashed = inside, not isinstance(error, Refuted)
-        tally.screen, tally.replay = render(law, trial, error), replay_line(trial, law)
-        raise
-    # only what holds is not tried again: shrinking must meet what fails every time
-    tally.seen.add(inside)
-    tally.executed += 1
-    tally.counts[f"{inside.dtype} {inside.spatial_dims}d"] += 1
-    note = trial.closeness
-    tally.vacuous += bool(note.compared) and note.vacuous == note.compared
-    tally.error_over_bound = max(tally.error_over_bound, note.error_over_bound)
-    tally.tier = max(tally.tier, note.tier)
-    return True
+    # -- trying --------------------------------------------------------------------------------
 
+    def exempt(self) -> str | None:
+        """Return why the law does not meet the implementation on this machine at all, or None."""
+        ability, lacks = self.law.ability, self.implementation.lacks
+        if ability is not None and ability in lacks:
+            return f"declares that it lacks: {ability}: {lacks[ability]}"
+        if self.law.of_costs and self.implementation.cost is None:
+            return f"declares no {self.law.of_costs}"
+        return missing(self.implementation.needs | self.law.needs)
 
-def _finding(law: Law, tally: _Tally) -> Finding:
-    if tally.failing is not None:
-        outcome = Outcome.CRASHED if tally.crashed else Outcome.REFUTED
+    def scan(self, profile: Profile) -> None:
+        """Attempt the profile's cases, every dtype and rank in turn."""
+        dtypes = [dtype for dtype in profile.dtypes if dtype in self.law.dtypes]
+        strata = list(product(dtypes, self.variant.domain.ranks))
+        quota = -(-profile.cases_of(self.law) // max(1, len(strata)))
+        streams = [self._attempts(profile, stratum, quota * PATIENCE) for stratum in strata]
+        # what an implementation lacks of its quota in one stratum, it gets in the others
+        while streams and self.executed < quota * len(strata):
+            for stream in tuple(streams):
+                if next((True for applied in stream if applied), None) is None:
+                    streams.remove(stream)
+
+    def _attempts(self, profile: Profile, stratum: tuple[str, int], most: int) -> Iterator[bool]:
+        """Attempt up to `most` cases of a stratum; yield of each whether the law applied."""
+        for index in range(most):
+            number, place = divmod(index // profile.values, BATCH)
+            shift = index % profile.values
+            source = (self.variant, *stratum, f"{profile.seed}/{number}")
+            case = batch(*source)[place]
+            try:
+                yield self.attempt(_refilled(case, shift))
+            except Exception:
+                if profile.shrink and self.law.share >= COSTLY:
+                    self._shrink(source, shift)
+                raise
+
+    def _shrink(self, source: tuple[Variant, str, int, str], shift: int) -> None:
+        """Draw the same cases again, this time for Hypothesis to shrink what fails."""
+
+        def test(case: ConvCase) -> None:
+            if not self.attempt(_refilled(case, shift)):
+                hypothesis.reject()
+
+        draws(test, *source, phases=(Phase.generate, Phase.shrink))
+
+    def attempt(self, case: ConvCase) -> bool:
+        """Run the law on `case`; return whether it applied."""
+        inside = self._place(case)
+        drawn = _stratum(case.dtype, case.spatial_dims)
+        if inside is None:
+            # a domain that is every case explains nothing
+            explained = self._outside() if self.law.domain != EVERY_CASE else ""
+            if self.implementation.within(case) is None:
+                explained = f"outside of what {self.implementation.name} computes"
+            self.reasons.setdefault(drawn, explained)
+            return False
+        self.placed += 1
+        if inside in self.seen:
+            return False
+        if reason := declines(self.implementation, self.variant, inside):
+            self.reasons[drawn] = reason
+            return False
+        self.variant.check_case(inside)
+        trial = self._trial(inside)
+        if self.law.of_costs and trial.declared(self.law.of_costs) is None:
+            self.reasons[drawn] = f"declares no {self.law.of_costs}"
+            return False
+        self.executed += self.failing is None  # shrinking is no further evidence
+        try:
+            self.law.check(trial)
+        except Exception as error:
+            self.failing, self.error = inside, error
+            raise
+        # only what holds is not tried again: shrinking must meet what fails every time
+        self.seen.add(inside)
+        self.counts[_stratum(inside.dtype, inside.spatial_dims)] += 1
+        note = trial.closeness
+        self.vacuous[inside.dtype] += bool(note.compared) and note.vacuous == note.compared
+        if note.tier != "T0":
+            known = self.tightness.get(inside.dtype, 0.0)
+            self.tightness[inside.dtype] = max(known, note.error_over_bound)
+        self.tier = max(self.tier, note.tier)
+        return True
+
+    def _place(self, case: ConvCase) -> ConvCase | None:
+        """Return `case` moved to where both law and implementation are, or None."""
+        inside = self.law.place(case)
+        moved = inside and self.implementation.within(inside)
+        return moved if moved and self.law.place(moved) == moved else None
+
+    def minimise(self, known: bool) -> None:
+        """Step to simpler neighbours of the failing case, and keep what they say."""
+        assert self.failing is not None
+        kind = type(self.error)
+        first = self.failing
+
+        def fails(case: ConvCase) -> bool | None:
+            if self._place(case) != case:
+                return None
+            if declines(self.implementation, self.variant, case):
+                return None
+            error = self._error(self._trial(case))
+            if error is None:
+                return False
+            if type(error) is not kind:
+                return None  # fails for another reason
+            self.failing, self.error = case, error
+            return True
+
+        if self._error(self._trial(first)) is None:
+            said = ["", "depends on earlier calls: in code loaded afresh this case holds"]
+            self.kept = {"certificate": (*said, FOUND[known])}
+            return
+        case, simpler = descend(first, self.variant, fails)
+        error = self.error
+        said = certificate((*simpler, *beside(case, self.variant, fails)))
+        self.failing, self.error = case, error
+        self.kept = {
+            "certificate": ("", "neighbours", *said, FOUND[known and case == first]),
+            "script": script(self.law, self._trial(case)),
+        }
+
+    def _trial(self, case: ConvCase) -> Trial:
+        flight.note(f"{self.variant.name}/{self.implementation.name}/{self.law.id} {case}")
+        judged = self.implementation
+        if self.failing is not None:  # what a plug-in remembers must not make a case fail
+            judged = reloaded(judged, self.variant.name) or judged
+        return Trial(self.variant, judged, case, self.device, self.variants)
+
+    def _error(self, trial: Trial) -> Exception | None:
+        """Return what the law raises on `trial`, or None where it holds."""
+        try:
+            self.law.check(trial)
+        except Exception as error:  # noqa: BLE001 - a stranger's code may raise anything at all
+            return error
+        return None
+
+    # -- telling -------------------------------------------------------------------------------
+
+    def unsupported(self, reason: str) -> Finding:
+        """Return the finding where nothing is tried."""
+        gaps = {_stratum(*cell): reason for cell in product(DTYPES, self.variant.domain.ranks)}
+        return Finding(outcome=Outcome.UNSUPPORTED, cases=0, screen=reason, gaps=gaps)
+
+    def finding(self) -> Finding:
+        """Return what the attempts came to."""
+        if self.failing is not None:
+            return self._failure(self.failing)
+        gaps = self._gaps()
+        if not self.executed:
+            reason = next(filter(None, gaps.values()), self._outside())
+            return Finding(outcome=Outcome.UNSUPPORTED, cases=0, screen=reason, gaps=gaps)
+        if (loose := self._vacuous_dtypes()) and not self.law.zero_is_right:
+            screen = (
+                "in every case the output is mostly zeros or smaller than the allowed error: "
+                + ", ".join(loose)
+            )
+            return Finding(outcome=Outcome.MISTRUSTED, cases=self.executed, screen=screen)
         return Finding(
-            outcome=outcome,
-            cases=tally.executed,
-            case=tally.failing,
-            screen=tally.screen,
-            replay=tally.replay,
-            counts=tally.counts,
+            outcome=Outcome.HOLDS, cases=self.executed,
+            error_over_bound=max(self.tightness.values(), default=0.0),
+            tier=self.tier, counts=dict(self.counts), gaps=gaps, tightness=dict(self.tightness),
+            vacuous={dtype: count for dtype, count in self.vacuous.items() if count},
+        )  # fmt: skip
+
+    def _vacuous_dtypes(self) -> list[str]:
+        """Return the dtypes in which nothing was compared that could have failed."""
+        executed: Counter[str] = Counter()
+        for name, count in self.counts.items():
+            executed[name.split()[0]] += count
+        everywhere = self.executed >= ENOUGH and self.vacuous == executed
+        least = 0 if everywhere else ENOUGH_OF_A_DTYPE
+        return [d for d, n in executed.items() if n >= least and self.vacuous[d] == n]
+
+    def _failure(self, case: ConvCase) -> Finding:
+        assert self.error is not None
+        trial = self._trial(case)
+        screen = [render(self.law, trial, self.error), *self.kept.get("certificate", ())]
+        return Finding(
+            outcome=Outcome.REFUTED if isinstance(self.error, Refuted) else Outcome.CRASHED,
+            cases=self.executed,
+            case=case,
+            screen="\n".join(screen),
+            replay=replay_line(trial, self.law),
+            counts=dict(self.counts),
+            **self.kept,
         )
-    if not tally.executed:
-        return Finding(outcome=Outcome.UNSUPPORTED, cases=0, screen=tally.reason)
-    if tally.executed >= ENOUGH and tally.vacuous == tally.executed and not law.zero_is_right:
-        screen = "in every case the output is mostly zeros or smaller than the allowed error"
-        return Finding(outcome=Outcome.MISTRUSTED, cases=tally.executed, screen=screen)
-    return Finding(
-        outcome=Outcome.HOLDS, cases=tally.executed, error_over_bound=tally.error_over_bound,
-        tier=tally.tier, counts=tally.counts,
-    )  # fmt: skip
+
+    def _outside(self) -> str:
+        return f"outside the law's domain: {self.law.domain}"
+
+    def _gaps(self) -> dict[str, str]:
+        """Return why nothing was executed, for every dtype and rank without a case."""
+        return {
+            name: self._outside() if dtype not in self.law.dtypes else self.reasons.get(name, "")
+            for dtype, rank in product(DTYPES, self.variant.domain.ranks)
+            if not self.counts[name := _stratum(dtype, rank)]
+        }
+
+
+def _refilled(case: ConvCase, shift: int) -> ConvCase:
+    return replace(case, seed=(case.seed + shift) % 2**16) if shift else case
+
+
+def _stratum(dtype: str, rank: int) -> str:
+    return f"{dtype} {rank}d"

@@ -20,6 +20,7 @@ from harness.variant import Implementation, Kind, Variant
 
 ENTRY_POINT_GROUP = "convharness"
 MOST_SHOWN = 60
+PLUGIN = "plug-in "
 
 
 class UnknownName(LookupError):
@@ -59,11 +60,11 @@ class Table:
         return known[name]
 
     def law(self, name: str) -> Law:
-        """Return the law with the id or name `name`."""
+        """Return the law with the id, alias or name `name`."""
         for law in self.laws.values():
-            if name in (law.id, law.name):
+            if name in (law.id, law.name, *law.aliases):
                 return law
-        words = [word for law in self.laws.values() for word in (law.id, law.name)]
+        words = [w for law in self.laws.values() for w in (law.id, *law.aliases, law.name)]
         raise UnknownName("law", name, words)
 
     def case(self, variant: Variant, word: str) -> tuple[str, ConvCase]:
@@ -115,7 +116,7 @@ def load_table(plugins: Sequence[str] = ()) -> Table:
     sources: list[tuple[str, Callable[[], object]]] = [
         (f"entry point {point.name}", point.load) for point in installed
     ]
-    sources += [(f"plug-in {word}", functools.partial(_import, word)) for word in plugins]
+    sources += [(f"{PLUGIN}{word}", functools.partial(_import, word)) for word in plugins]
     for label, load in sources:
         try:
             variants = _extend(variants, load(), label)
@@ -151,6 +152,10 @@ def _load_laws() -> dict[str, Law]:
                 raise ValueError(
                     f"the laws {known.name!r} and {law.name!r} share the id {law.id!r}"
                 )
+    for law in laws.values():
+        taken = next((alias for alias in law.aliases if alias in laws), None)
+        if taken:
+            raise ValueError(f"the law {law.name!r} has the alias {taken!r}, which is another's id")
     return dict(sorted(laws.items(), key=lambda item: natural_order(item[0])))
 
 
@@ -170,6 +175,19 @@ def _import(word: str) -> ModuleType:
     return module
 
 
+def reloaded(implementation: Implementation, variant: str) -> Implementation | None:
+    """Return a plug-in's implementation from its code loaded afresh; None where that cannot be."""
+    word = implementation.origin.removeprefix(PLUGIN)
+    if word == implementation.origin or not word.endswith(".py"):
+        return None
+    module = _import(word)
+    own = getattr(module, "VARIANT", None)
+    listed = list(getattr(module, "IMPLEMENTATIONS", {}).get(variant, ()))
+    listed += own.implementations if own is not None and own.name == variant else ()
+    found = next((i for i in listed if i.name == implementation.name), None)
+    return found and replace(found, origin=implementation.origin)
+
+
 def _extend(variants: dict[str, Variant], module: object, origin: str) -> dict[str, Variant]:
     """Return `variants` and what `module` adds, all or nothing."""
     extended = dict(variants)
@@ -177,7 +195,8 @@ def _extend(variants: dict[str, Variant], module: object, origin: str) -> dict[s
     if added is not None:
         if added.name in extended:
             raise ValueError(f"the variant {added.name!r} is in the table already")
-        extended[added.name] = added
+        own = tuple(replace(i, origin=origin) for i in added.implementations)
+        extended[added.name] = replace(added, implementations=own)
     extra: Mapping[str, Sequence[Implementation]] = getattr(module, "IMPLEMENTATIONS", {})
     if added is None and not extra:
         raise ValueError("defines neither IMPLEMENTATIONS nor VARIANT")

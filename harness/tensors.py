@@ -14,6 +14,8 @@ from harness.variant import Arg, Role, Shape, Value, Variant
 
 # Largest magnitudes of integer fills: products of these stay exact in float32 for n_acc < 2^20.
 LARGEST = {Role.SIGNAL: 4, Role.WEIGHT: 2, Role.BIAS: 2, Role.NOISE: 1}
+# Of the fill `wide`, the end left out: float16 ends at 2^16, and a sum of products must stay below.
+EXPONENTS = {"float16": (-8, 4)}
 
 
 def torch_dtype(name: str) -> torch.dtype:
@@ -45,8 +47,12 @@ def make_tensors(variant: Variant, case: ConvCase, device: str = "cpu") -> dict[
 
 
 def another(value: Tensor, case: ConvCase, role: Role, salt: str) -> Tensor:
-    """Return a second tensor of the shape, dtype, device and fill of `value`, other in its values."""
+    """Return a second tensor of the shape, dtype, device and fill of `value`, other in its values.
+
+    The dtype of the case holds its values too, so that every precision draws the same.
+    """
     drawn = _fill(tuple(value.shape), case, role, _generator(case, salt))
+    drawn = drawn.to(torch_dtype(case.dtype))
     return drawn.to(device=value.device, dtype=value.dtype)
 
 
@@ -107,7 +113,7 @@ def _fill(shape: Shape, case: ConvCase, role: Role, generator: torch.Generator) 
         return value
     value = torch.randn(shape, generator=generator, dtype=torch.float64)
     if case.fill == "wide":
-        exponents = torch.randint(-8, 9, shape, generator=generator)
+        exponents = torch.randint(*EXPONENTS.get(case.dtype, (-8, 9)), shape, generator=generator)
         value *= torch.exp2(exponents.double())
     return value
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -63,6 +63,8 @@ class Ability(StrEnum):
     DOUBLE_BACKWARD = "has derivatives of derivatives"
     META = "runs on tensors without values"
     THREADS = "runs in several threads at once"
+    CHANNELS_LAST = "keeps channels_last"
+    SKIP_TAPS = "multiplies no masked tap"
 
 
 class Trait(StrEnum):
@@ -89,6 +91,16 @@ class Trait(StrEnum):
     TILES_SOURCES = "is one convolution of the tiled sources"
     EXTENDS_POLYNOMIALLY = "continues the image by polynomials"
     CHOOSES_BOUNDARY = "offers the boundary method as an option"
+    ADDS_BIAS = "adds the bias to what it computes without one"
+    CHANNELS_ARE_EQUAL = "knows no order of channels, filters and groups"
+    GROUPS_ARE_APART = "is one convolution per group"
+    HAS_NO_DIRECTION = "knows no direction and no order of the spatial axes"
+    ACTS_ALIKE_INSIDE = "acts alike wherever the window is inside the image"
+    ABSENCE_IS_PADDING = "is padded by what is absent, wherever the image ends"
+    RANK_IS_DATA = "is the same operation in any number of spatial axes"
+    DILATION_IS_STUFFING = "acts as its dilated kernel does with zeros between the taps"
+    PADS_SIGNAL = "pads the signal, then convolves without padding"
+    FREE_WITHOUT_MASK = "costs the plain convolution without a mask"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,6 +181,23 @@ class Domain:
         return least
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """What a call costs, counted and not timed; None = not declared.
+
+    Args:
+        flops: Floating-point operations of products and convolutions, as
+            `torch.utils.flop_counter` counts them: two per multiply-add.
+        saved_bytes: Memory other than the arguments' that it keeps for the backward pass.
+        extra_bytes: At most so much more memory is held at any time than the plain convolution
+            holds, scratch inside of the library's kernels left out.
+    """
+
+    flops: int | None = None
+    saved_bytes: int | None = None
+    extra_bytes: int | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Implementation:
     """One way to compute a variant.
@@ -179,10 +208,21 @@ class Implementation:
         load: Returns the callable; imports its backend when called, not before.
         needs: What the machine must have.
         unsupported: A reason why a case is declined, or None.
+        within: Moves a case to where the implementation computes it, or returns None: for one whose
+            domain is so narrow that few drawn cases are in it.
         pays: Whether it is worth its overhead for a case; where not, callers who pin nothing get
             the next one.
         lacks: Abilities that it does not have, each with the reason.
         layer: Makes it as a layer, where it is one.
+        accumulators: The dtype in which products are added up, by `(dtype, direction)`, a direction
+            being `output` or the role of the argument whose gradient it is; where it is absent,
+            what the library's convolution adds up in.
+        stored: How many results on the way of a product are stored in the dtype of the case before
+            the last one, by case and direction (None = the output); None for as many as any of the
+            variant's own.
+        model: `dot product` where the sums are those of the definition, `transform` where they are
+            not (FFT, Winograd), `compiled` where that holds in low precision only.
+        cost: What a call on a case and its tensors costs; None = not declared.
         origin: Where it comes from, for plug-ins.
     """
 
@@ -191,11 +231,16 @@ class Implementation:
     kind: Kind = Kind.OPTIMIZED
     needs: frozenset[Need] = frozenset()
     unsupported: Callable[[ConvCase], str | None] = lambda _: None
+    within: Callable[[ConvCase], ConvCase | None] = lambda case: case
     pays: Callable[[ConvCase], bool] = lambda _: True
     differentiable: bool = True
     deterministic: bool = True
     lacks: Mapping[Ability, str] = field(default_factory=dict)
     layer: LayerForm | None = None
+    accumulators: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    stored: Callable[[ConvCase, Role | None], int] | None = None
+    model: Literal["dot product", "transform", "compiled"] = "dot product"
+    cost: Callable[[ConvCase, Mapping[str, Value]], Cost] | None = None
     origin: str = ""
 
     def missing(self) -> str | None:

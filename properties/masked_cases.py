@@ -13,6 +13,8 @@ from harness.tensors import make_mask
 from harness.tolerance import Bound
 
 SCATTERED = "bernoulli:0.5"
+# one mask over the taps for all filters and channels, the bias everywhere
+ONE_MASK_OF_TAPS = {"kernel_mask_shape": None, "bias_where": None}
 
 
 def holey(case: ConvCase) -> ConvCase:
@@ -97,3 +99,23 @@ def counted(t: Trial, mask: Tensor) -> Tensor:
     windows = [w for _, w in taps(wide, case.kernel_size, padding_mode=mode, **geometry(case))]
     coverage = torch.stack(windows).sum(0)
     return coverage if groups == 1 else coverage.repeat_interleave(case.c_out // groups, 1)
+
+
+def taps_inside(case: ConvCase) -> list[Tensor]:
+    """Return per axis which taps of every output land in the image, `(out_size, kernel_size)`."""
+    found = []
+    for axis in range(case.spatial_dims):
+        q, u = torch.arange(case.out_size[axis]), torch.arange(case.kernel_size[axis])
+        at = q[:, None] * case.stride[axis] - case.padding[axis] + u * case.dilation[axis]
+        found.append((at >= 0) & (at < case.in_size[axis]))
+    return found
+
+
+def kernel_mask_name(t: Trial) -> str:
+    """Return the name of the mask over the taps."""
+    return next(arg.name for arg in t.variant.args if arg.covers == "weight")
+
+
+def odd_kernels(case: ConvCase) -> ConvCase:
+    """Take one tap less along every axis that has an even number."""
+    return replace(case, kernel_size=tuple(k - (k % 2 == 0) for k in case.kernel_size))

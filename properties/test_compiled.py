@@ -1,5 +1,8 @@
 """Compiled forms say what the oracle says; a few, since compiling one takes 15 to 30 seconds."""
 
+from dataclasses import replace
+from itertools import product
+
 import pytest
 
 from harness.case import ConvCase
@@ -26,14 +29,17 @@ IN_EVERY_RUN = ("partial", "kernel_masked", "multi_source", "diff")
 @pytest.mark.filterwarnings("default")  # the compiler's own warnings are not ours to mend
 @pytest.mark.parametrize("name", LINES)
 def test_compiled_form_agrees(name, profile_name, device):
-    if profile_name != "deep" and name not in IN_EVERY_RUN:
+    thorough = profile_name in {"deep", "soak"}
+    if not thorough and name not in IN_EVERY_RUN:
         pytest.skip("compiled under --hypothesis-profile deep only")
     variant = TABLE.variant(name)
     implementation = TABLE.implementation(variant, "compiled")
     case = ConvCase.parse(LINES[name])
-    for law in ("G1", "G1b"):
+    # another number of samples compiles anew, once for all that follow
+    cases = [case, replace(case, n=3), replace(case, n=5)] if thorough else [case]
+    for law, each in product(("G1", "G1b"), cases):
         finding = replay(
-            TABLE.law(law), variant, implementation, case, device=device, variants=TABLE.variants
+            TABLE.law(law), variant, implementation, each, device=device, variants=TABLE.variants
         )
         if finding.outcome is Outcome.UNSUPPORTED:
             pytest.skip(finding.screen)

@@ -17,7 +17,7 @@ from harness.case import CaseError
 from harness.results import Outcome
 from harness.search import Profile, search
 from harness.table import load_table
-from properties.laws.kernel_masks import MIRRORS
+from properties.laws.geometry import MIRRORS
 
 # loaded by name, as the table does it: properties know no variant
 kernel_masked = importlib.import_module("impls.kernel_masked")
@@ -166,7 +166,7 @@ def test_cheapest_cover_takes_the_parts_where_they_pay():
 
 
 def test_flips_need_strides_that_fit():
-    """K13 claimed without its domain is refuted, by an image of two pixels and a stride of two."""
+    """G10 claimed without its domain is refuted, by an image of two pixels and a stride of two."""
     claims_too_much = replace(MIRRORS, within=None, domain="every case")
     finding = search(
         claims_too_much, VARIANT, VARIANT.reference, Profile(cases=200),

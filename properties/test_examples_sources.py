@@ -13,7 +13,7 @@ from harness.results import Outcome
 from harness.search import Profile, search
 from harness.table import load_table
 from harness.tensors import make_tensors
-from properties.laws.sources import UNPADDED_SUMS_ARE_TILES
+from properties.laws.tiling import UNPADDED_SUMS_ARE_TILES
 
 TABLE = load_table()
 MULTI = importlib.import_module("impls.multi_source")

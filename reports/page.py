@@ -28,6 +28,7 @@ from harness.comparison import (
     summarize,
     summarize_placebo,
 )
+from harness.evidence import Evidence, load_evidence
 from harness.results import LoadedRun, Outcome, Status, VariantCard, Verdict, load_run
 from reports import figures, frame
 
@@ -57,7 +58,8 @@ def write_page(run_folder: Path, target: Path) -> Path:
     Raises:
         ResultsError: the folder cannot be read.
     """
-    text = render(load_run(run_folder), read_profile(run_folder))
+    evidence = load_evidence(Path(run_folder) / "evidence")
+    text = render(load_run(run_folder), read_profile(run_folder), evidence)
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
@@ -87,7 +89,9 @@ def read_profile(run_folder: Path) -> list[dict[str, Any]] | str:
 
 
 def render(
-    run: LoadedRun, profile: list[dict[str, Any]] | str = "This run was not profiled."
+    run: LoadedRun,
+    profile: list[dict[str, Any]] | str = "This run was not profiled.",
+    evidence: Sequence[Evidence] = (),
 ) -> str:
     """Return the page as HTML; the same rows give the same bytes."""
     comparisons = frame.compare_run(run)
@@ -122,6 +126,7 @@ def render(
         variants=[_variant(card, cells, processes, laws, run) for card in cards],
         cases_run=sum(row.cases for row in run.verdicts),
         counterexamples=_counterexamples(run),
+        evidence=evidence,
         profile=profile if isinstance(profile, str) else "",
         budgets=[_budget(entry) for entry in profile] if not isinstance(profile, str) else [],
         rows=_records(cells),

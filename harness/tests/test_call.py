@@ -4,10 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from harness.call import from_layer
-from harness.case import CaseError, ConvCase
-from harness.search import Profile, search
-from harness.table import load_table
+from harness.call import call
+from harness.case import CaseError
+from impls.partial import VARIANT
 from impls.partial import functional as partial
 from impls.plain import functional as plain
 
@@ -83,15 +82,19 @@ def test_same_padding_is_that_of_torch_for_even_kernels_too(kernel_size, mode):
     assert torch.equal(got, expected)
 
 
-def test_a_stranger_s_layer_is_adapted_and_judged():
-    table = load_table()
-    variant, law = table.variant("plain"), table.law("agrees_with_the_oracle")
-    right = from_layer("nn", {1: nn.Conv1d, 2: nn.Conv2d}, takes=("padding_mode",))
-    effort = Profile(cases=30)
-    assert search(law, variant, right, effort).outcome == "HOLDS"
-    assert right.unsupported(ConvCase.parse("n1 c1>1 i1x1x1 k1x1x1")) == (
-        "has no class for 3 spatial dimensions"
-    )
+@pytest.mark.parametrize(
+    ("tensors", "message"),
+    [
+        ((X, W.double(), None, None), r"weight.dtype=torch.float64 must be torch.float32"),
+        ((X, W, torch.zeros(6).half(), None), r"bias.dtype=torch.float16 must be torch.float32"),
+        ((X, None, None, None), r"weight=None must be given"),
+    ],
+)
+def test_mixed_dtypes_and_absent_tensors_are_refused(tensors, message):
+    with pytest.raises(CaseError, match=message):
+        call(VARIANT, tensors)
+    with pytest.raises(CaseError, match="5 tensors are given, expected x, weight, bias, mask"):
+        call(VARIANT, (*tensors, None))
 
 
 @pytest.mark.parametrize("given", [torch.float32, torch.bfloat16, torch.float64])

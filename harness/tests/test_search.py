@@ -88,11 +88,32 @@ def test_a_law_whose_outputs_are_all_zero_is_mistrusted():
     assert search(exempt, PLAIN, PLAIN.reference, effort).outcome is Outcome.HOLDS
 
 
-def test_a_law_outside_its_domain_is_unsupported_with_the_reason():
+def test_a_law_that_no_case_can_reach_is_an_error():
     law = replace(AGREES, within=lambda _: None, domain="nowhere")
     finding = search(law, PLAIN, PLAIN.reference, Profile(cases=5))
+    assert (finding.outcome, finding.cases) == (Outcome.CRASHED, 0)
+    assert finding.screen == "no drawn case of plain is in the law's domain: nowhere"
+
+
+def test_a_case_outside_the_domain_is_unsupported_with_the_reason():
+    law = replace(AGREES, within=lambda _: None, domain="nowhere")
+    finding = replay(law, PLAIN, PLAIN.reference, CASE)
     assert (finding.outcome, finding.cases) == (Outcome.UNSUPPORTED, 0)
     assert finding.screen == "outside the law's domain: nowhere"
+
+
+def test_every_dtype_and_rank_is_searched_or_says_why_not():
+    law = replace(AGREES, dtypes=("float32", "float64"), domain="where sums are not rounded")
+    finding = search(law, PLAIN, PLAIN.reference, Profile(cases=24))
+    assert set(finding.counts) == {f"{d} {r}d" for d in ("float32", "float64") for r in (1, 2, 3)}
+    assert set(finding.gaps) == {f"{d} {r}d" for d in ("bfloat16", "float16") for r in (1, 2, 3)}
+    assert set(finding.gaps.values()) == {"outside the law's domain: where sums are not rounded"}
+
+
+def test_a_domain_that_explains_nothing_leaves_a_hole():
+    law = replace(AGREES, within=lambda case: case if case.spatial_dims == 2 else None)
+    finding = search(law, PLAIN, PLAIN.reference, Profile(cases=12))
+    assert finding.gaps["float32 1d"] == ""
 
 
 def _trial():

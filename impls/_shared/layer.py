@@ -1,10 +1,14 @@
 """What the drop-in layers share: parameters of `torch.nn.ConvNd`, calls of the functional form."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from torch import nn
 from torch.nn.modules.conv import _LazyConvXdMixin
 from torch.nn.parameter import UninitializedParameter
+
+from harness.api import ConvCase, LayerForm, Value, name_arguments
+from impls._shared.sources import source_axes
 
 Size = int | Sequence[int]
 
@@ -67,3 +71,59 @@ class LazyConvLayer(_LazyConvXdMixin):
 
     def _get_num_spatial_dims(self) -> int:
         return len(self.kernel_size)
+
+
+# -- the layer of a case -------------------------------------------------------------------------
+
+Arguments = Callable[[ConvCase, Mapping[str, Value]], dict[str, Any]]
+
+
+def padding_of(case: ConvCase, _: Mapping[str, Value]) -> dict[str, Any]:
+    """Return the arguments of a constructor that pads by a mode."""
+    return {"padding": case.padding, "padding_mode": case.option("padding_mode", "zeros")}
+
+
+def layer_form(
+    *classes: Callable[..., nn.Module],
+    arguments: Arguments = padding_of,
+    state: Sequence[str] = ("weight", "bias"),
+    takes: Sequence[str] = (),
+) -> LayerForm:
+    """Return how the layer of a case is made; a parameter given as None keeps its initial value.
+
+    Args:
+        classes: The layers for 1, 2 and 3 axes.
+        arguments: Constructor arguments that not every layer has.
+        state: The tensor arguments that the layer holds under their own names.
+        takes: The tensor arguments of a call after the signal.
+    """
+
+    def form(case: ConvCase, tensors: Mapping[str, Value]) -> tuple[nn.Module, tuple[Any, ...]]:
+        x = tensors["x"]
+        sources = x if isinstance(x, tuple) else (x,)
+        place = next(source for source in sources if source is not None)
+        layer = classes[case.spatial_dims - 1](
+            case.sources or case.c_in, case.c_out, case.kernel_size, stride=case.stride,
+            dilation=case.dilation, groups=case.groups, bias=case.bias, device=place.device,
+            dtype=place.dtype, **arguments(case, tensors),
+        )  # fmt: skip
+        held = {name: tensors[name] for name in state}
+        if isinstance(held["weight"], tuple):  # one weight per source
+            held |= zip(layer.weight_names(), held["weight"], strict=True)
+        known = {name: value for name, value in held.items() if value is not None}
+        layer.load_state_dict(known, strict=False)
+        inputs = (*sources, *(tensors[name] for name in takes))
+        if _size_is_untold(case):
+            name_arguments(layer, len(inputs), ("size",))
+            inputs = (*inputs, case.in_size)
+        return layer, inputs
+
+    return form
+
+
+def _size_is_untold(case: ConvCase) -> bool:
+    """Whether some axis is spanned by no source."""
+    if not case.sources:
+        return False
+    spans = zip(case.sources, source_axes(case.spatial_dims), strict=True)
+    return len({axis for channels, axes in spans if channels for axis in axes}) < case.spatial_dims

@@ -7,6 +7,7 @@ from math import prod
 from torch import Tensor
 
 from harness.api import (
+    Ability,
     Arg,
     ConvCase,
     Domain,
@@ -22,8 +23,11 @@ from harness.api import (
 )
 from impls._shared.cases import QUICK, network_cases
 from impls._shared.extension import least_size
+from impls._shared.layer import layer_form
 from impls._shared.shapes import BIAS, SIGNAL
+from impls._shared.traits import CONVOLUTION
 from impls.boundary.border_apart import border_apart
+from impls.boundary.costs import of_padded_then_convolved
 from impls.boundary.layer import (
     BoundaryConv1d,
     BoundaryConv2d,
@@ -96,6 +100,22 @@ def _extra_roundings(case: ConvCase) -> int:
     return 1
 
 
+def _stored(case: ConvCase, direction: Role | None) -> int:
+    """Return the continued image (per axis), the ratio and its product, the sum of every kernel."""
+    method, sides = _method(case), [k for k in case.kernel_size if k > 1]
+    if method == "explicit":
+        backward = prod(sides) if direction in (Role.SIGNAL, Role.BIAS) else 0
+        return int(case.bias) if direction is None else backward
+    if direction is Role.BIAS:
+        return 0
+    before = {"extrapolate": len(sides), "diff": len(sides), "random": 1, "partial": 2}
+    if direction is Role.SIGNAL and method in ("extrapolate", "diff"):
+        # what is folded back, and its sums with the image on both sides of every axis
+        return 3 * len(sides) + 1
+    joined = direction is None and case.bias
+    return before.get(method, 0) + joined
+
+
 def _is_exact(case: ConvCase, tensors: Mapping[str, Value]) -> bool:
     """Whether nothing is divided: counts and statistics have no exact inverse."""
     del tensors
@@ -134,18 +154,26 @@ VARIANT = Variant(
     oracle=boundary,
     implementations=(
         Implementation(
-            name="padded_then_convolved", kind=Kind.REFERENCE, load=lambda: padded_then_convolved
+            name="padded_then_convolved",
+            kind=Kind.REFERENCE,
+            load=lambda: padded_then_convolved,
+            cost=of_padded_then_convolved,
+            stored=_stored,
+            lacks={Ability.CHANNELS_LAST: "the ring is joined to the image by copies"},
         ),
-        Implementation(name="border_apart", load=lambda: border_apart),
+        Implementation(name="border_apart", load=lambda: border_apart, stored=_stored),
         replace(compiled(lambda: border_apart), unsupported=_compiler_declines),
     ),
     traits=frozenset(
         {
+            *CONVOLUTION,
             Trait.AFFINE_IN_SIGNAL,
             Trait.LINEAR_IN_WEIGHT,
             Trait.BATCH_INDEPENDENT,
             Trait.SUBSAMPLES,
             Trait.CHOOSES_BOUNDARY,
+            Trait.ABSENCE_IS_PADDING,
+            Trait.DILATION_IS_STUFFING,
         }
     ),
     domain=Domain(odd_kernels=True, same_size=True, least_size=_least_size),
@@ -154,6 +182,12 @@ VARIANT = Variant(
     magnitude=magnitude,
     extra_roundings=_extra_roundings,
     exact=_is_exact,
+    layer=layer_form(
+        BoundaryConv1d,
+        BoundaryConv2d,
+        BoundaryConv3d,
+        arguments=lambda case, _: {"method": _method(case)},
+    ),
     cases=_CASES | _METHOD_CASES,
     quick=(*QUICK, "unet_bottleneck_8x8_explicit", "unet_bottleneck_8x8_diff"),
 )

@@ -134,8 +134,9 @@ def _fill_ring(buffer: Tensor, x: Tensor, noise: Tensor | None, halves: list[int
 
 
 def _deviation_and_mean(rows: Tensor) -> Tensor:
+    rows = rows.to(torch.promote_types(rows.dtype, torch.float32))
     mean = rows.mean(2, keepdim=True)
-    deviation = (rows - mean).square_().mean(2).sqrt_()
+    deviation = (rows - mean).square().mean(2).sqrt_()  # `square_` is not mapped by vmap
     return torch.stack([deviation, mean.squeeze(2)])
 
 
@@ -145,7 +146,7 @@ def _averaged(
     """Return deviation and mean over a band, averaged with those of the sides it meets."""
     ones = [1] * (band.dim() - 2)
     total = statistics[axis, side].unflatten(2, (-1, *ones))
-    count = band.new_ones(ones)
+    count = total.new_ones(ones)
     for later in range(axis + 1, band.dim()):
         half, n = halves[later - 2], band.shape[later]
         if not half:
@@ -153,7 +154,7 @@ def _averaged(
         shape = ones.copy()
         shape[later - 2] = n
         for other, start in enumerate((0, n - half)):
-            member = band.new_zeros(n)
+            member = total.new_zeros(n)
             member[start : start + half] = 1
             member = member.view(shape)
             count = count + member

@@ -59,10 +59,10 @@ def definition(
     if method == "explicit":
         y = _chosen_kernels(x, weight, convolution, geometry)
     elif method == "partial":
-        ones = x.new_ones((1, 1, *x.shape[2:]))
-        box = x.new_ones((1, 1, *kernel_size))
+        ones = x.new_ones((1, 1, *x.shape[2:]), dtype=_wide(x))
+        box = ones.new_ones((1, 1, *kernel_size))
         coverage = convolution(ones, box, **{**geometry, "groups": 1})
-        y = convolution(x, weight, **geometry) * (box.numel() / coverage)
+        y = convolution(x, weight, **geometry) * (box.numel() / coverage).to(x.dtype)
     else:
         continued = continue_image(
             x, noise, kernel_size, dilation=dilation, method=method, absolute=absolute
@@ -96,7 +96,12 @@ def continue_image(
         centre, spread = _local_statistics(x, kernel_size, dilation, absolute=absolute)
     ring = centre if noise is None else centre + spread * noise
     return torch.where(pad(torch.ones_like(x[:1, :1], dtype=torch.bool), padding),
-                       pad(x, padding), ring)  # fmt: skip
+                       pad(x, padding), ring.to(x.dtype))  # fmt: skip
+
+
+def _wide(x: Tensor) -> torch.dtype:
+    """Return the dtype of counts and statistics: float32 at least."""
+    return torch.promote_types(x.dtype, torch.float32)
 
 
 def _local_statistics(
@@ -107,7 +112,7 @@ def _local_statistics(
     A position beyond one side takes them from the nearest `(K+1)/2` rows of that side in its own
     lattice phase, one beyond several sides takes the average.
     """
-    halves = [k // 2 for k in kernel_size]
+    x, halves = x.to(_wide(x)), [k // 2 for k in kernel_size]
     dilation = lattice_steps(kernel_size, dilation)
     size = [n + 2 * h * d for n, h, d in zip(x.shape[2:], halves, dilation, strict=True)]
     centre, spread = x.new_zeros((*x.shape[:2], *size)), x.new_zeros((*x.shape[:2], *size))

@@ -1,11 +1,13 @@
 """Convolution without padding: the image is continued by polynomials (differential convolution)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import prod
+from typing import Any
 
 from torch import Tensor
 
 from harness.api import (
+    Ability,
     Arg,
     CaseError,
     ConvCase,
@@ -15,13 +17,17 @@ from harness.api import (
     Role,
     Shape,
     Trait,
+    Value,
     Variant,
     call,
     compiled,
 )
 from impls._shared.cases import QUICK, network_cases
 from impls._shared.extension import degrees_of, least_size
+from impls._shared.layer import layer_form
 from impls._shared.shapes import BIAS, SIGNAL, WEIGHT
+from impls._shared.traits import CONVOLUTION
+from impls.diff.costs import of_extended_once
 from impls.diff.extended_once import extended_once
 from impls.diff.layer import (
     DiffConv1d,
@@ -84,12 +90,43 @@ def _edge_bias_shape(case: ConvCase) -> Shape | None:
 
 
 def _extra_roundings(case: ConvCase) -> int:
-    """Return `sum K + prod K - 1` over the axes that are extended.
+    """Return `sum K` over the axes that are extended, plus the regions.
 
     Per axis a continued sample, a transformed tap and the gradient of either sum at most `K`
-    products; where the gradients of regions are joined, at most one addition per displacement.
+    products; where the gradients of regions are joined, there is one addition for each.
     """
-    return sum(k for k in case.kernel_size if k > 1) + prod(case.kernel_size) - 1
+    return sum(k for k in case.kernel_size if k > 1) + _regions(case)
+
+
+def _regions(case: ConvCase) -> int:
+    """Return how many regions of outputs have a kernel of their own, at most."""
+    axes = zip(case.in_size, case.kernel_size, case.dilation, case.out_size, strict=True)
+    return prod(max(k, out) if size < k * d else k for size, k, d, out in axes if k > 1)
+
+
+def _stored_by_kernels(case: ConvCase, direction: Role | None) -> int:
+    # a transformed kernel and its gradient, the sum that the bias joins; backwards every region
+    if direction is None:
+        return 1 + case.bias
+    own: Mapping[Role, int] = {Role.SIGNAL: 1, Role.WEIGHT: 2}
+    return own.get(direction, 0) + _regions(case)
+
+
+def _stored_by_extension(case: ConvCase, direction: Role | None) -> int:
+    # the image continued along every axis, folded back on both sides; the boxes of the border
+    axes = sum(k > 1 for k in case.kernel_size)
+    if direction is None:
+        return axes
+    options = dict(case.options)
+    apart = "edge_kernel" in options or "keep_img_grad_at_invalid" in options
+    own: Mapping[Role, int] = {Role.SIGNAL: 3 * axes + 1, Role.WEIGHT: axes}
+    return own.get(direction, 0) + (2 * axes + 1 if apart else 0)
+
+
+def _layer_arguments(case: ConvCase, tensors: Mapping[str, Value]) -> dict[str, Any]:
+    words = {name: word for name, word in case.options if name in VARIANT.keywords}
+    chosen = {name: VARIANT.keywords[name](word) for name, word in words.items()}
+    return chosen | {"train_edge_kernel": tensors["edge_kernel"] is not None}
 
 
 VARIANT = Variant(
@@ -110,14 +147,24 @@ VARIANT = Variant(
     implementations=(
         Implementation(
             name="transformed_kernels_memory", kind=Kind.REFERENCE,
-            load=lambda: transformed_kernels_memory,
+            load=lambda: transformed_kernels_memory, stored=_stored_by_kernels,
+            lacks={Ability.CHANNELS_LAST: "regions are joined, and small ones tell no layout"},
         ),
-        Implementation(name="extended_once", load=lambda: extended_once),
-        Implementation(name="transformed_kernels_speed", load=lambda: transformed_kernels_speed),
+        Implementation(
+            name="extended_once", load=lambda: extended_once, cost=of_extended_once,
+            stored=_stored_by_extension,
+            lacks={Ability.CHANNELS_LAST: "bands of the border are joined to the interior"},
+        ),
+        Implementation(
+            name="transformed_kernels_speed", load=lambda: transformed_kernels_speed,
+            stored=_stored_by_kernels,
+            lacks={Ability.CHANNELS_LAST: "channels are turned into rows of the border"},
+        ),
         compiled(lambda: extended_once),
     ),
     traits=frozenset(
         {
+            *CONVOLUTION,
             Trait.AFFINE_IN_SIGNAL,
             Trait.LINEAR_IN_WEIGHT,
             Trait.BATCH_INDEPENDENT,
@@ -142,6 +189,10 @@ VARIANT = Variant(
     check=_check_degree,
     magnitude=magnitude,
     extra_roundings=_extra_roundings,
+    layer=layer_form(
+        DiffConv1d, DiffConv2d, DiffConv3d, arguments=_layer_arguments,
+        state=("weight", "bias", "edge_kernel", "edge_bias"),
+    ),
     cases=network_cases(same_size=True),
     quick=QUICK,
 )  # fmt: skip

@@ -40,15 +40,19 @@ def transformed_kernels_memory(
     del optimized_for
     degrees = degrees_of(weight.shape[2:], degree)
     regions = axis_regions(x, weight, stride, dilation, degrees)
+    # weights of a polynomial do not fit into bfloat16, and their sums cancel
+    wide = torch.promote_types(x.dtype, torch.float32)
 
     def compute(chosen: tuple[Region, ...]) -> Tensor:
         inside = all(region.matrix is None for region in chosen)
         signal = x if inside or keep_img_grad_at_invalid else x.detach()
         kernel = weight if inside or edge_kernel is None else edge_kernel
         added = bias if inside or edge_bias is None else edge_bias
+        kernel = kernel if inside else kernel.to(wide)
         for axis, region in enumerate(chosen, start=2):
             if region.matrix is not None:
                 kernel = torch.tensordot(kernel, region.matrix, ([axis], [0])).movedim(-1, axis)
+        kernel = kernel.to(x.dtype)
         field = [d * (k - 1) + 1 for d, k in zip(dilation, kernel.shape[2:], strict=True)]
         starts, counts, _ = zip(*chosen, strict=True)
         window = window_of(signal, starts, counts, stride, field)
@@ -103,10 +107,14 @@ def _lone_region(
 
 
 def window_matrix(x: Tensor, first: int, taps: int, samples: int, degree: int) -> Tensor:
-    """Return `M (taps, samples)`: the window that begins at sample `first` of a phase as `M x`."""
-    identity = torch.eye(samples, dtype=x.dtype, device=x.device)
+    """Return `M (taps, samples)`: the window that begins at sample `first` of a phase as `M x`.
+
+    In float32 at least.
+    """
+    wide = torch.promote_types(x.dtype, torch.float32)
+    identity = torch.eye(samples, dtype=wide, device=x.device)
     steps = max(-first, first + taps - samples, 0)
-    rows = torch.tensor(lagrange(steps, degree), dtype=x.dtype, device=x.device)
+    rows = torch.tensor(lagrange(steps, degree), dtype=wide, device=x.device)
     rows = torch.nn.functional.pad(rows.view(steps, degree + 1), (0, samples - degree - 1))
     extended = torch.cat([rows.flip(0), identity, rows.flip(1)])
     return extended.narrow(0, first + steps, taps)

@@ -64,6 +64,7 @@ def transformed_kernels_speed(
         ]
         window = window_of(signal, [side.start for side in sides], counts, steps, field)
         stacked, classes = _stack(kernel.unflatten(0, (groups, -1)), sides)
+        stacked = stacked.to(x.dtype)
         y = convolve(window, stacked, stride=steps, padding=[0] * len(field),
                      dilation=dilation, groups=groups)  # fmt: skip
         y = _unstack(y, groups, classes, sides)
@@ -98,6 +99,7 @@ def _stack(kernel: Tensor, sides: tuple[Side, ...]) -> tuple[Tensor, list[int]]:
         if side.matrices is not None:
             # axes of kernel: group, one per earlier side, C_out/G, C_in/G, taps
             at = 3 + len(classes) + axis
+            kernel = kernel.to(side.matrices.dtype)
             kernel = torch.tensordot(kernel, side.matrices, ([at], [1]))
             kernel = kernel.movedim(-1, at).movedim(-1, 1 + len(classes))
             classes.append(side.matrices.shape[0])

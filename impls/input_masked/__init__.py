@@ -4,8 +4,20 @@ from typing import Any
 
 from torch import Tensor
 
-from harness.api import CaseError, ConvCase, Implementation, Kind, Trait, Variant, call, compiled
+from harness.api import (
+    CaseError,
+    ConvCase,
+    Implementation,
+    Kind,
+    Role,
+    Trait,
+    Variant,
+    call,
+    compiled,
+)
 from impls._shared.cases import QUICK, network_cases
+from impls._shared.costs import of_selected_signal
+from impls._shared.layer import layer_form
 from impls._shared.shapes import (
     BIAS,
     INPUT_MASK,
@@ -15,6 +27,7 @@ from impls._shared.shapes import (
     SIGNAL,
     WEIGHT,
 )
+from impls._shared.traits import CONVOLUTION
 from impls.input_masked.layer import (
     InputMaskedConv1d,
     InputMaskedConv2d,
@@ -44,6 +57,16 @@ def _is_real(case: ConvCase) -> bool:
     return case.option("mask", "ones") == "real"
 
 
+def _stored(case: ConvCase, direction: Role | None) -> int:
+    return 0 if direction is Role.BIAS else _is_real(case)  # x * m, or its adjoint
+
+
+def _stored_by_box(case: ConvCase, direction: Role | None) -> int:
+    # the sum that the bias joins; the gradients of samples that are convolved apart
+    further = {None: int(case.bias), Role.WEIGHT: case.n}
+    return _stored(case, direction) + further.get(direction, 0)
+
+
 VARIANT = Variant(
     name="input_masked",
     equation="y = conv(x*m, w) + b",
@@ -51,12 +74,19 @@ VARIANT = Variant(
     args=(SIGNAL, WEIGHT, BIAS, INPUT_MASK),
     oracle=input_masked,
     implementations=(
-        Implementation(name="masked_signal", kind=Kind.REFERENCE, load=lambda: masked_signal),
-        Implementation(name="present_box", load=lambda: by_present_box),
+        Implementation(
+            name="masked_signal",
+            kind=Kind.REFERENCE,
+            load=lambda: masked_signal,
+            stored=_stored,
+            cost=of_selected_signal,
+        ),
+        Implementation(name="present_box", load=lambda: by_present_box, stored=_stored_by_box),
         compiled(lambda: masked_signal),
     ),
     traits=frozenset(
         {
+            *CONVOLUTION,
             Trait.AFFINE_IN_SIGNAL,
             Trait.LINEAR_IN_WEIGHT,
             Trait.BATCH_INDEPENDENT,
@@ -67,11 +97,15 @@ VARIANT = Variant(
             Trait.BROADCASTS_MASK,
             Trait.ADDITIVE_IN_MASK,
             Trait.MASKS_SIGNAL,
+            Trait.ABSENCE_IS_PADDING,
+            Trait.DILATION_IS_STUFFING,
+            Trait.PADS_SIGNAL,
         }
     ),
     options={"mask": INPUT_MASK_FAMILIES, **INPUT_MASK_SHAPES, **PADDING_MODE},
     keywords={"padding_mode": str},
     extra_roundings=_is_real,  # x * m
+    layer=layer_form(InputMaskedConv1d, InputMaskedConv2d, InputMaskedConv3d, takes=("mask",)),
     cases=_cases(),
     quick=QUICK,
 )

@@ -1,10 +1,12 @@
 """Convolution with masked taps: a constant mask over the kernel."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
 
 from harness.api import (
+    Ability,
     Arg,
     ConvCase,
     Implementation,
@@ -12,11 +14,13 @@ from harness.api import (
     Role,
     Shape,
     Trait,
+    Value,
     Variant,
     call,
     compiled,
 )
 from impls._shared.cases import QUICK, network_cases
+from impls._shared.layer import layer_form, padding_of
 from impls._shared.shapes import (
     BIAS,
     INPUT_MASK,
@@ -26,6 +30,8 @@ from impls._shared.shapes import (
     SIGNAL,
     WEIGHT,
 )
+from impls._shared.traits import CONVOLUTION
+from impls.kernel_masked.costs import of_disjoint_lattices, of_kept_taps, of_multiplied_weight
 from impls.kernel_masked.covers import cheapest_cover, disjoint_lattices
 from impls.kernel_masked.kept_taps import kept_taps
 from impls.kernel_masked.layer import (
@@ -69,6 +75,26 @@ def _masked_twice(case: ConvCase) -> int:
     return (case.option("kernel_mask", "ones") == "real") + (case.option("mask", "ones") == "real")
 
 
+def _stored(case: ConvCase, direction: Role | None) -> int:
+    # x * m and w * k, the sum that a bias with support joins
+    if direction is Role.BIAS:
+        return 0
+    joined = case.bias and case.option("bias_where", "all") == "support"
+    return _masked_twice(case) + (direction is None and joined)
+
+
+def _stored_by_lattices(case: ConvCase, direction: Role | None) -> int:
+    # one convolution per lattice, at most one lattice per tap
+    apart = direction in (None, Role.SIGNAL)
+    return _stored(case, direction) + (case.taps if apart else 0)
+
+
+def _stored_by_taps(case: ConvCase, direction: Role | None) -> int:
+    # one product per tap, and the sum that the bias joins; the filters' gradients per sample
+    further = {None: case.taps, Role.SIGNAL: case.taps, Role.WEIGHT: 1}
+    return _stored(case, direction) + further.get(direction, 0)
+
+
 _CASES = {
     **network_cases(kernel_mask="cross", mask="none"),
     **{
@@ -82,6 +108,13 @@ _CASES = {
     },
 }
 
+
+def _layer_arguments(case: ConvCase, tensors: Mapping[str, Value]) -> dict[str, Any]:
+    bias_where = case.option("bias_where", "all")
+    held = {"kernel_mask": tensors["kernel_mask"], "bias_where": bias_where}
+    return padding_of(case, tensors) | held
+
+
 VARIANT = Variant(
     name="kernel_masked",
     equation="y = conv(x*m, w*k) + b",
@@ -91,15 +124,32 @@ VARIANT = Variant(
     oracle=kernel_masked,
     implementations=(
         Implementation(
-            name="multiplied_weight", kind=Kind.REFERENCE, load=lambda: multiplied_weight
+            name="multiplied_weight",
+            kind=Kind.REFERENCE,
+            load=lambda: multiplied_weight,
+            stored=_stored,
+            cost=of_multiplied_weight,
+            lacks={Ability.SKIP_TAPS: "the whole kernel is convolved, 0 where it is masked"},
         ),
-        Implementation(name="cheapest_cover", load=lambda: cheapest_cover),
-        Implementation(name="disjoint_lattices", load=lambda: disjoint_lattices),
-        Implementation(name="kept_taps", load=lambda: kept_taps),
+        Implementation(name="cheapest_cover", load=lambda: cheapest_cover, stored=_stored),
+        Implementation(
+            name="disjoint_lattices",
+            load=lambda: disjoint_lattices,
+            stored=_stored_by_lattices,
+            cost=of_disjoint_lattices,
+        ),
+        Implementation(
+            name="kept_taps",
+            load=lambda: kept_taps,
+            stored=_stored_by_taps,
+            cost=of_kept_taps,
+            lacks={Ability.CHANNELS_LAST: "matrix products put the channels first"},
+        ),
         compiled(lambda: multiplied_weight),
     ),
     traits=frozenset(
         {
+            *CONVOLUTION,
             Trait.AFFINE_IN_SIGNAL,
             Trait.LINEAR_IN_WEIGHT,
             Trait.BATCH_INDEPENDENT,
@@ -109,6 +159,10 @@ VARIANT = Variant(
             Trait.BROADCASTS_MASK,
             Trait.SERVES_DIVERSE_SIZES,
             Trait.MASKS_TAPS,
+            Trait.FREE_WITHOUT_MASK,
+            Trait.ABSENCE_IS_PADDING,
+            Trait.DILATION_IS_STUFFING,
+            Trait.PADS_SIGNAL,
         }
     ),
     options={
@@ -121,6 +175,13 @@ VARIANT = Variant(
     },
     keywords={"padding_mode": str, "bias_where": str},
     extra_roundings=_masked_twice,
+    layer=layer_form(
+        KernelMaskedConv1d,
+        KernelMaskedConv2d,
+        KernelMaskedConv3d,
+        takes=("mask",),
+        arguments=_layer_arguments,
+    ),
     cases=_CASES,
     quick=("pixelcnn_layer", *QUICK[1:]),
 )

@@ -85,7 +85,10 @@ def _covered(
     mode = geometry.pop("padding_mode", "zeros")
     windows = _windows(x.shape, weight.shape, **geometry)
     size = tuple(weight.shape[2:])
-    kept, uniform = _kept_taps(kernel_mask, prod(size))
+    try:
+        kept, uniform = _kept_taps(kernel_mask, prod(size))
+    except RuntimeError:  # no value to read: a fake tensor, or inside of vmap
+        return multiplied_weight(*tensors, bias_where=bias_where, padding_mode=mode, **geometry)
     whole, parts = hull(size, kept), partition(size, kept)
     outputs = x.shape[0] * weight.shape[0] * prod(windows.out_size)
     lattices = choose(whole, parts, weight, outputs) if parts else (whole,)

@@ -30,8 +30,14 @@ def kept_taps(
         )
     size = tuple(weight.shape[2:])
     keep = (kernel_mask.reshape(-1, *size) > 0).any(0)
+    try:
+        chosen = {tuple(u) for u in keep.nonzero().tolist()} or {(0,) * len(size)}
+    except RuntimeError:  # no value to read: a fake tensor, or inside of vmap
+        return multiplied_weight(
+            x, weight, bias, kernel_mask, mask, bias_where=bias_where, **geometry
+        )
     signal = x if mask is None else present(x, mask)
-    y = _sum(signal, present(weight, kernel_mask), keep, **geometry)
+    y = _sum(signal, present(weight, kernel_mask), chosen, **geometry)
     if bias is None:
         return y
     term = per_channel(bias, y)
@@ -39,17 +45,18 @@ def kept_taps(
         with torch.no_grad():
             seen = (x != 0) if mask is None else (mask > 0).expand_as(x)
             kept = (kernel_mask > 0).expand_as(weight)
-            support = _sum(seen.to(x.dtype), kept.to(x.dtype), keep, **geometry) > 0.5  # a count
+            support = _sum(seen.to(x.dtype), kept.to(x.dtype), chosen, **geometry) > 0.5  # a count
         term = torch.where(support, term, 0.0)
     return y + term
 
 
-def _sum(x: Tensor, weight: Tensor, keep: Tensor, *, groups: int, **geometry: Any) -> Tensor:
-    """Return the sum over the taps that `keep (*kernel_size)` marks; one of them if it marks none."""
+def _sum(
+    x: Tensor, weight: Tensor, chosen: set[tuple[int, ...]], *, groups: int, **geometry: Any
+) -> Tensor:
+    """Return the sum over the chosen taps."""
     filters = weight.unflatten(0, (groups, -1))
-    chosen = {tuple(u) for u in keep.nonzero().tolist()} or {(0,) * keep.dim()}
     y = None
-    for tap, window in taps(x, keep.shape, **geometry):
+    for tap, window in taps(x, weight.shape[2:], **geometry):
         out_size = window.shape[2:]
         if tap in chosen:
             term = torch.matmul(filters[(..., *tap)], window.unflatten(1, (groups, -1)).flatten(3))

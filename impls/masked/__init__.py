@@ -10,6 +10,7 @@ from harness.api import (
     Domain,
     Implementation,
     Kind,
+    Role,
     Trait,
     Value,
     Variant,
@@ -17,6 +18,7 @@ from harness.api import (
     compiled,
 )
 from impls._shared.cases import QUICK, network_cases
+from impls._shared.layer import layer_form, padding_of
 from impls._shared.shapes import (
     BIAS,
     INPUT_MASK,
@@ -26,6 +28,8 @@ from impls._shared.shapes import (
     SIGNAL,
     WEIGHT,
 )
+from impls._shared.traits import CONVOLUTION
+from impls.masked.costs import of_pointwise_mask, of_sampled_centres
 from impls.masked.layer import (
     LazyMaskedConv1d,
     LazyMaskedConv2d,
@@ -55,11 +59,24 @@ def _extra_roundings(case: ConvCase) -> int:
     return 2 * (case.taps + case.c_in // case.groups) + 3
 
 
+def _stored(case: ConvCase, direction: Role | None) -> int:
+    # m', the sum or dy * m', and x * m
+    if case.option("mask", "ones") == "none":
+        return 0
+    real = case.option("mask", "ones") == "real" and case.option("apply_mask", "False") == "True"
+    return 2 + (real and direction is not Role.BIAS)
+
+
 def _cases() -> dict[str, str]:
     """Return a mask per channel in every layer, one for all channels in some."""
     shared = network_cases(mask="bernoulli:0.5", mask_channels="one")
     layers = ("resnet50_conv2", "unet_encoder", "unet_bottleneck_8x8", "unet3d_bottleneck")
     return network_cases(mask="bernoulli:0.5") | {f"{name}_shared": shared[name] for name in layers}
+
+
+def _layer_arguments(case: ConvCase, tensors: Mapping[str, Value]) -> dict[str, Any]:
+    apply_mask = case.option("apply_mask", "False") == "True"
+    return padding_of(case, tensors) | {"apply_mask": apply_mask}
 
 
 VARIANT = Variant(
@@ -69,18 +86,34 @@ VARIANT = Variant(
     args=(SIGNAL, WEIGHT, BIAS, INPUT_MASK),
     oracle=masked,
     implementations=(
-        Implementation(name="pointwise_mask", kind=Kind.REFERENCE, load=lambda: pointwise_mask),
-        Implementation(name="sampled_centres", load=lambda: by_sampled_centres),
+        Implementation(
+            name="pointwise_mask",
+            kind=Kind.REFERENCE,
+            load=lambda: pointwise_mask,
+            stored=_stored,
+            cost=of_pointwise_mask,
+        ),
+        Implementation(
+            name="sampled_centres",
+            load=lambda: by_sampled_centres,
+            stored=_stored,
+            cost=of_sampled_centres,
+        ),
         compiled(lambda: by_sampled_centres),
     ),
     traits=frozenset(
         {
+            *CONVOLUTION,
             Trait.AFFINE_IN_SIGNAL,
             Trait.BATCH_INDEPENDENT,
             Trait.SUBSAMPLES,
             Trait.ONES_ARE_PLAIN,
             Trait.BROADCASTS_MASK,
             Trait.SCALES_BY_MASK,
+            Trait.FREE_WITHOUT_MASK,
+            Trait.ABSENCE_IS_PADDING,
+            Trait.DILATION_IS_STUFFING,
+            Trait.PADS_SIGNAL,
         }
     ),
     domain=Domain(odd_kernels=True),
@@ -93,6 +126,13 @@ VARIANT = Variant(
     keywords={"padding_mode": str, "apply_mask": lambda word: word == "True"},
     exact=_divides_exactly,
     extra_roundings=_extra_roundings,
+    layer=layer_form(
+        MaskedConv1d,
+        MaskedConv2d,
+        MaskedConv3d,
+        takes=("mask",),
+        arguments=_layer_arguments,
+    ),
     cases=_cases(),
     quick=(*QUICK, "unet_bottleneck_8x8_shared", "unet3d_bottleneck_shared"),
 )

@@ -13,8 +13,12 @@ def importance(weight: Tensor) -> Tensor:
     wide = weight if weight.dtype == torch.float64 else weight.float()
     taps = wide.flatten(2)
     peak = torch.maximum(taps.amax((1, 2)), -taps.amin((1, 2)))
-    exponent = torch.frexp(peak).exponent.clamp(-125, 125)  # both powers are normal in float32
-    scale = torch.ldexp(torch.ones_like(peak), -exponent)
+    if torch.compiler.is_exporting():  # ONNX has no frexp
+        exponent = peak.clamp(2.0**-125, 2.0**125).log2().floor()
+        scale = torch.exp2(-exponent)
+    else:
+        exponent = torch.frexp(peak).exponent.clamp(-125, 125)  # both powers are normal in float32
+        scale = torch.ldexp(torch.ones_like(peak), -exponent)
     # a product with ones sums short rows faster than a reduction does
     sums = torch.matmul((taps * scale.view(-1, 1, 1)).abs(), taps.new_ones(taps.shape[2]))
     return torch.where(sums.sum(1, keepdim=True) == 0, 1.0, sums)

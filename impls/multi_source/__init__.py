@@ -5,8 +5,21 @@ from typing import Any
 
 from torch import Tensor
 
-from harness.api import Arg, Domain, Implementation, Kind, Role, Trait, Variant, compiled
+from harness.api import (
+    Ability,
+    Arg,
+    ConvCase,
+    Domain,
+    Implementation,
+    Kind,
+    Role,
+    Trait,
+    Variant,
+    compiled,
+)
 from impls._shared.cases import QUICK
+from impls._shared.costs import of_sources
+from impls._shared.layer import layer_form
 from impls._shared.shapes import BIAS, PADDING_MODE
 from impls._shared.sources import (
     SOURCES,
@@ -16,6 +29,7 @@ from impls._shared.sources import (
     source_cases,
     weight_shapes,
 )
+from impls._shared.traits import CONVOLUTION
 from impls.multi_source.conversion import from_tile_concat, to_tile_concat
 from impls.multi_source.layer import (
     LazyMultiSourceConv1d,
@@ -35,6 +49,12 @@ __all__ = [
     "functional", "to_tile_concat",
 ]  # fmt: skip
 
+
+def _stored(case: ConvCase, direction: Role | None) -> int:
+    # a sum per source and the bias of groups; backwards a sum over every axis that is not spanned
+    return roundings_of_sums(case) if direction is None else case.spatial_dims + 1
+
+
 VARIANT = Variant(
     name="multi_source",
     equation="y = sum_i conv(x_i, w_i) over the axes of x_i + b",
@@ -42,24 +62,42 @@ VARIANT = Variant(
     args=(SOURCES, Arg(name="weight", role=Role.WEIGHT, shape=weight_shapes), BIAS),
     oracle=multi_source,
     implementations=(
-        Implementation(name="one_per_source", kind=Kind.REFERENCE, load=lambda: one_per_source),
-        Implementation(name="small_first", load=lambda: small_first),
+        Implementation(
+            name="one_per_source",
+            kind=Kind.REFERENCE,
+            load=lambda: one_per_source,
+            lacks={Ability.CHANNELS_LAST: "every source has a layout of its own"},
+            stored=_stored,
+            cost=of_sources,
+        ),
+        Implementation(
+            name="small_first",
+            load=lambda: small_first,
+            lacks={Ability.CHANNELS_LAST: "every source has a layout of its own"},
+            stored=_stored,
+            cost=of_sources,
+        ),
         compiled(lambda: small_first),
     ),
     traits=frozenset(
         {
+            *CONVOLUTION,
             Trait.SUMS_SOURCES,
             Trait.TAKES_SOURCES,
             Trait.AFFINE_IN_SIGNAL,
             Trait.LINEAR_IN_WEIGHT,
             Trait.BATCH_INDEPENDENT,
             Trait.SUBSAMPLES,
+            Trait.ABSENCE_IS_PADDING,
+            Trait.DILATION_IS_STUFFING,
+            Trait.PADS_SIGNAL,
         }
     ),
     domain=Domain(sources=True),
     options=PADDING_MODE,
     keywords={"padding_mode": str},
     extra_roundings=roundings_of_sums,
+    layer=layer_form(MultiSourceConv1d, MultiSourceConv2d, MultiSourceConv3d),
     cases=source_cases(),
     quick=QUICK,
 )

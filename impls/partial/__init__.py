@@ -10,6 +10,7 @@ from harness.api import (
     ConvCase,
     Implementation,
     Kind,
+    Role,
     Trait,
     Value,
     Variant,
@@ -17,6 +18,7 @@ from harness.api import (
     compiled,
 )
 from impls._shared.cases import QUICK, network_cases
+from impls._shared.layer import layer_form, padding_of
 from impls._shared.shapes import (
     BIAS,
     INPUT_MASK,
@@ -26,7 +28,9 @@ from impls._shared.shapes import (
     SIGNAL,
     WEIGHT,
 )
+from impls._shared.traits import CONVOLUTION
 from impls.partial.box_filter import by_box_filter
+from impls.partial.costs import of_box_filter, of_convolved_mask
 from impls.partial.layer import (
     LazyPartialConv1d,
     LazyPartialConv2d,
@@ -53,6 +57,22 @@ def _divides_exactly(case: ConvCase, tensors: Mapping[str, Value]) -> bool:
     return bool((exponents == exponents.round()).all())
 
 
+def _layer_arguments(case: ConvCase, tensors: Mapping[str, Value]) -> dict[str, Any]:
+    shared = case.option("mask_channels", "all") == "one"
+    return padding_of(case, tensors) | {"multi_channel": not shared}
+
+
+def _stored(case: ConvCase, direction: Role | None) -> int:
+    """Return 1 each for x * m, the sum, its ratio and what the bias joins.
+
+    The gradient of the bias passes its sum over the batch, its product with m', and m'.
+    """
+    real = case.option("mask", "ones") == "real"
+    if direction is Role.BIAS:
+        return 1 + 2 * real
+    return real + 2 + (direction is None and case.bias)
+
+
 VARIANT = Variant(
     name="partial",
     equation="y = (conv(x*m, w) * win/coverage + b) * m', m' = min(coverage, 1)",
@@ -60,12 +80,21 @@ VARIANT = Variant(
     args=(SIGNAL, WEIGHT, BIAS, INPUT_MASK),
     oracle=partial,
     implementations=(
-        Implementation(name="convolved_mask", kind=Kind.REFERENCE, load=lambda: convolved_mask),
-        Implementation(name="box_filter", load=lambda: by_box_filter),
+        Implementation(
+            name="convolved_mask",
+            kind=Kind.REFERENCE,
+            load=lambda: convolved_mask,
+            stored=_stored,
+            cost=of_convolved_mask,
+        ),
+        Implementation(
+            name="box_filter", load=lambda: by_box_filter, stored=_stored, cost=of_box_filter
+        ),
         compiled(lambda: by_box_filter),
     ),
     traits=frozenset(
         {
+            *CONVOLUTION,
             Trait.AFFINE_IN_SIGNAL,
             Trait.LINEAR_IN_WEIGHT,
             Trait.BATCH_INDEPENDENT,
@@ -75,12 +104,21 @@ VARIANT = Variant(
             Trait.SERVES_DIVERSE_SIZES,
             Trait.BROADCASTS_MASK,
             Trait.REWEIGHTS_BY_COVERAGE,
+            Trait.ABSENCE_IS_PADDING,
+            Trait.PADS_SIGNAL,
         }
     ),
     options={"mask": (*INPUT_MASK_FAMILIES, "none"), **INPUT_MASK_SHAPES, **PADDING_MODE},
     keywords={"padding_mode": str},
     exact=_divides_exactly,
     extra_roundings=lambda _: 4,  # win / coverage, its product with m', the product with y, + b*m'
+    layer=layer_form(
+        PartialConv1d,
+        PartialConv2d,
+        PartialConv3d,
+        takes=("mask",),
+        arguments=_layer_arguments,
+    ),
     cases=network_cases(mask="bernoulli:0.5"),
     quick=QUICK,
 )

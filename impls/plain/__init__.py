@@ -4,10 +4,13 @@ from typing import Any
 
 from torch import Tensor
 
-from harness.api import Implementation, Kind, Trait, Variant, call, compiled
+from harness.api import Ability, Implementation, Kind, Trait, Variant, call, compiled
 from impls._shared.cases import QUICK, network_cases
 from impls._shared.convolution import convolve
+from impls._shared.costs import of_library
+from impls._shared.layer import layer_form
 from impls._shared.shapes import BIAS, PADDING_MODE, SIGNAL, WEIGHT
+from impls._shared.traits import CONVOLUTION
 from impls.plain.layer import (
     LazyPlainConv1d,
     LazyPlainConv2d,
@@ -31,21 +34,40 @@ VARIANT = Variant(
     args=(SIGNAL, WEIGHT, BIAS),
     oracle=plain,
     implementations=(
-        Implementation(name="library", kind=Kind.REFERENCE, load=lambda: convolve),
-        Implementation(name="onednn", load=lambda: onednn, unsupported=unsupported),
+        Implementation(
+            name="library",
+            kind=Kind.REFERENCE,
+            load=lambda: convolve,
+            stored=lambda *_: 0,
+            cost=of_library,
+        ),
+        Implementation(
+            name="onednn",
+            load=lambda: onednn,
+            unsupported=unsupported,
+            cost=of_library,
+            lacks={
+                Ability.VMAP: "oneDNN's convolution has no batching rule: torch warns and loops"
+            },
+        ),
         compiled(lambda: convolve),
     ),
     traits=frozenset(
         {
+            *CONVOLUTION,
             Trait.IS_PLAIN,
             Trait.AFFINE_IN_SIGNAL,
             Trait.LINEAR_IN_WEIGHT,
             Trait.BATCH_INDEPENDENT,
             Trait.SUBSAMPLES,
+            Trait.ABSENCE_IS_PADDING,
+            Trait.DILATION_IS_STUFFING,
+            Trait.PADS_SIGNAL,
         }
     ),
     options=PADDING_MODE,
     keywords={"padding_mode": str},
+    layer=layer_form(PlainConv1d, PlainConv2d, PlainConv3d),
     cases=network_cases(),
     quick=QUICK,
 )

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from harness.api import ConvCase
 from impls._shared.convolution import convolve, pad_by_mode
@@ -27,7 +27,9 @@ def onednn(
     """
     if padding_mode != "zeros" and any(padding):
         x, padding = pad_by_mode(x, padding, padding_mode), [0] * len(padding)
-    if not x.is_cpu or not x.numel():
+    # it has no form for tensors without values: a compiler's, or a subclass such as fake tensors
+    bare = type(x) in (Tensor, nn.Parameter) and not torch.compiler.is_compiling()
+    if not (bare and x.is_cpu and x.numel()):
         return convolve(
             x, weight, bias, stride=stride, padding=padding, dilation=dilation, groups=groups
         )

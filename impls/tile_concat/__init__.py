@@ -5,10 +5,23 @@ from typing import Any
 
 from torch import Tensor
 
-from harness.api import Domain, Implementation, Kind, Trait, Variant, compiled
+from harness.api import (
+    Ability,
+    ConvCase,
+    Domain,
+    Implementation,
+    Kind,
+    Role,
+    Trait,
+    Variant,
+    compiled,
+)
 from impls._shared.cases import QUICK
+from impls._shared.costs import of_copied_signal
+from impls._shared.layer import layer_form
 from impls._shared.shapes import BIAS, PADDING_MODE, WEIGHT
 from impls._shared.sources import SOURCES, call_with_sources, roundings_of_sums, source_cases
+from impls._shared.traits import CONVOLUTION
 from impls.tile_concat.layer import (
     LazyTileConcatConv1d,
     LazyTileConcatConv2d,
@@ -26,6 +39,18 @@ __all__ = [
     "TileConcatConv1d", "TileConcatConv2d", "TileConcatConv3d", "functional",
 ]  # fmt: skip
 
+
+def _stored(case: ConvCase, direction: Role | None) -> int:
+    del case
+    return int(direction is Role.SIGNAL)  # the gradient of a tile, before its sum
+
+
+def _stored_by_tiles(case: ConvCase, direction: Role | None) -> int:
+    # a sum per source; backwards one per axis that is repeated, and one that is tiled
+    sources = roundings_of_sums(case) - 2
+    return sources if direction is None else sources + 2 * case.spatial_dims + 1
+
+
 VARIANT = Variant(
     name="tile_concat",
     equation="y = conv(concat_i tile(x_i), w) + b",
@@ -33,24 +58,41 @@ VARIANT = Variant(
     args=(SOURCES, WEIGHT, BIAS),
     oracle=tile_concat,
     implementations=(
-        Implementation(name="concatenated", kind=Kind.REFERENCE, load=lambda: concatenated),
-        Implementation(name="short_tiles", load=lambda: short_tiles, pays=saves_enough),
+        Implementation(
+            name="concatenated",
+            kind=Kind.REFERENCE,
+            load=lambda: concatenated,
+            lacks={Ability.CHANNELS_LAST: "every source has a layout of its own"},
+            stored=_stored,
+            cost=of_copied_signal,
+        ),
+        Implementation(
+            name="short_tiles",
+            load=lambda: short_tiles,
+            lacks={Ability.CHANNELS_LAST: "every source has a layout of its own"},
+            pays=saves_enough,
+            stored=_stored_by_tiles,
+        ),
         compiled(lambda: short_tiles),
     ),
     traits=frozenset(
         {
+            *CONVOLUTION,
             Trait.TILES_SOURCES,
             Trait.TAKES_SOURCES,
             Trait.AFFINE_IN_SIGNAL,
             Trait.LINEAR_IN_WEIGHT,
             Trait.BATCH_INDEPENDENT,
             Trait.SUBSAMPLES,
+            Trait.DILATION_IS_STUFFING,
+            Trait.PADS_SIGNAL,
         }
     ),
     domain=Domain(sources=True),
     options=PADDING_MODE,
     keywords={"padding_mode": str},
     extra_roundings=roundings_of_sums,
+    layer=layer_form(TileConcatConv1d, TileConcatConv2d, TileConcatConv3d),
     cases=source_cases(),
     quick=QUICK,
 )

@@ -1,5 +1,6 @@
 """The convolution whose kernel is masked anew at every output position."""
 
+from math import prod
 from typing import Any
 
 from torch import Tensor
@@ -18,7 +19,10 @@ from harness.api import (
     compiled,
 )
 from impls._shared.cases import QUICK, network_cases
+from impls._shared.costs import of_products
+from impls._shared.layer import layer_form
 from impls._shared.shapes import BIAS, INPUT_MASK_FAMILIES, INPUT_MASK_SHAPES, SIGNAL, WEIGHT
+from impls._shared.traits import CONVOLUTION
 from impls.window_masked.layer import (
     LazyWindowMaskedConv1d,
     LazyWindowMaskedConv2d,
@@ -29,7 +33,7 @@ from impls.window_masked.layer import (
 )
 from impls.window_masked.oracle import window_masked
 from impls.window_masked.reference import unfolded
-from impls.window_masked.tap_chunks import by_tap_chunks
+from impls.window_masked.tap_chunks import CHUNK, by_tap_chunks
 
 __all__ = [
     "VARIANT", "LazyWindowMaskedConv1d", "LazyWindowMaskedConv2d", "LazyWindowMaskedConv3d",
@@ -52,6 +56,22 @@ def _cases() -> dict[str, str]:
     return shared | {f"{name}_channels": own[name] for name in layers}
 
 
+def _is_real(case: ConvCase) -> bool:
+    return case.option("mask", "ones") == "real"
+
+
+def _stored(case: ConvCase, direction: Role | None) -> int:
+    # x * m, the sum that the bias joins; per tap what a sample is read for, filters per sample
+    further = {None: case.bias, Role.SIGNAL: case.taps, Role.WEIGHT: 1}
+    return further.get(direction, 0) + (direction is not Role.BIAS and _is_real(case))
+
+
+def _stored_by_chunks(case: ConvCase, direction: Role | None) -> int:
+    # each chunk adds to the last
+    chunks = case.taps if case.taps * case.n * case.c_in * prod(case.out_size) > CHUNK else 0
+    return _stored(case, direction) + (0 if direction is Role.BIAS else chunks)
+
+
 VARIANT = Variant(
     name="window_masked",
     equation="y[q] = sum_u w[u] m[u,q] x[q*s - p + u*d] + b",
@@ -70,12 +90,24 @@ VARIANT = Variant(
     ),
     oracle=window_masked,
     implementations=(
-        Implementation(name="unfolded", kind=Kind.REFERENCE, load=lambda: unfolded),
-        Implementation(name="tap_chunks", load=lambda: by_tap_chunks),
+        Implementation(
+            name="unfolded",
+            kind=Kind.REFERENCE,
+            load=lambda: unfolded,
+            stored=_stored,
+            cost=of_products,
+        ),
+        Implementation(
+            name="tap_chunks",
+            load=lambda: by_tap_chunks,
+            stored=_stored_by_chunks,
+            cost=of_products,
+        ),
         compiled(lambda: unfolded),
     ),
     traits=frozenset(
         {
+            *CONVOLUTION,
             Trait.AFFINE_IN_SIGNAL,
             Trait.LINEAR_IN_WEIGHT,
             Trait.BATCH_INDEPENDENT,
@@ -83,10 +115,20 @@ VARIANT = Variant(
             Trait.BROADCASTS_MASK,
             Trait.ADDITIVE_IN_MASK,
             Trait.MASKS_WINDOWS,
+            Trait.ABSENCE_IS_PADDING,
+            Trait.DILATION_IS_STUFFING,
+            Trait.PADS_SIGNAL,
         }
     ),
     options={"mask": INPUT_MASK_FAMILIES, **INPUT_MASK_SHAPES},
-    extra_roundings=lambda case: case.option("mask", "ones") == "real",  # x * m
+    extra_roundings=_is_real,  # x * m
+    layer=layer_form(
+        WindowMaskedConv1d,
+        WindowMaskedConv2d,
+        WindowMaskedConv3d,
+        takes=("mask",),
+        arguments=lambda case, _: {"padding": case.padding},
+    ),
     cases=_cases(),
     quick=QUICK,
 )

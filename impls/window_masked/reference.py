@@ -24,7 +24,7 @@ def unfolded(
     windows = windows.movedim(tuple(range(-rank, 0)), tuple(range(2, 2 + rank)))
     out_size = windows.shape[2 + rank :]
     columns = (windows * mask.to(x.dtype)).reshape(
-        len(x), groups, weight.shape[1:].numel(), out_size.numel()
+        x.shape[0], groups, weight.shape[1:].numel(), out_size.numel()
     )
     y = torch.matmul(weight.reshape(groups, -1, weight.shape[1:].numel()), columns)
     y = y.flatten(1, 2).unflatten(2, out_size)

@@ -23,8 +23,8 @@ def by_tap_chunks(
     taken as few at a time as fit into the cache, each chunk one product that adds to the last.
     """
     kernel_size = weight.shape[2:]
-    copied = mask.shape[2:].numel() * len(x) * x.shape[1]
-    if copied <= CHUNK:
+    copied = mask.shape[2:].numel() * x.shape[0] * x.shape[1]
+    if torch.compiler.is_exporting() or copied <= CHUNK:  # one graph serves every batch size
         return unfolded(x, weight, bias, mask, padding=padding, groups=groups, **geometry)
     padded = pad_by_mode(x, padding, "zeros") if any(padding) else x
     unpadded = (0,) * len(padding)
@@ -38,12 +38,12 @@ def by_tap_chunks(
         pairs = zip(windows[chunk], masks[chunk], strict=True)
         columns = torch.cat(
             [
-                (w * m).reshape(len(x) * groups, x.shape[1] // groups, w.shape[2:].numel())
+                (w * m).reshape(x.shape[0] * groups, x.shape[1] // groups, w.shape[2:].numel())
                 for w, m in pairs
             ],
             1,
         )
-        rows = torch.cat(filters[chunk], 2).expand(len(x), -1, -1, -1).flatten(0, 1)
+        rows = torch.cat(filters[chunk], 2).expand(x.shape[0], -1, -1, -1).flatten(0, 1)
         y = torch.bmm(rows, columns) if y is None else y.baddbmm_(rows, columns)
-    y = y.view(len(x), len(weight), *windows[0].shape[2:])
+    y = y.view(x.shape[0], weight.shape[0], *windows[0].shape[2:])
     return y if bias is None else y + per_channel(bias, y)

@@ -20,6 +20,7 @@ AGREES = Law(
     statement="f(x, w, b, ...) = oracle(x, w, b, ...)",
     check=_values,
     about_oracle=False,
+    rounds=True,
 )
 
 
@@ -34,4 +35,5 @@ GRADIENTS_AGREE = Law(
     statement="d<f, dy>/dt = d<oracle, dy>/dt for every signal, weight and bias t",
     check=_gradients,
     about_oracle=False,
+    rounds=True,
 )

@@ -12,7 +12,7 @@ from harness.check import Trial
 from harness.law import Law
 from harness.tensors import each
 from harness.variant import Trait, Value
-from properties.laws.extension import (
+from properties.extension_cases import (
     compared_where,
     has_interior,
     inside,

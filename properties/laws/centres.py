@@ -13,6 +13,7 @@ from harness.tensors import another
 from harness.tolerance import Bound
 from harness.variant import Role, Trait
 from properties.masked_cases import (
+    SCATTERED,
     given,
     holey,
     own_mask,
@@ -166,6 +167,11 @@ def _uniform_in_float32(case: ConvCase) -> ConvCase:
     return replace(shared_by_channels(holey(case)), dtype="float32")
 
 
+def _different_in_channels(case: ConvCase) -> ConvCase:
+    words: dict[str, str | None] = {"mask": SCATTERED, "mask_channels": None}
+    return replace(case, c_in=2 * case.c_in).with_options(**words)
+
+
 def _finite_difference(t: Trial) -> None:
     """The output is linear in the weight at fixed `m'`: the central difference has no remainder."""
     step = t.another("weight")
@@ -191,6 +197,7 @@ FINITE_DIFFERENCES = Law(
     domain="masks that are the same for all channels: else m' depends on w, and is held constant",
     requires=SCALED,
     within=_uniform_in_float32,
+    outside=_different_in_channels,
     check=_finite_difference,
 )
 

@@ -22,37 +22,11 @@ from properties.masked_cases import (
     own_mask,
     shared_by_channels,
     signal,
+    taps_inside,
     zero_padded,
 )
 
 COVERS = frozenset({Trait.REWEIGHTS_BY_COVERAGE})
-
-
-def _constants(t: Trial) -> None:
-    weight, bias = t.tensors["weight"], t.tensors["bias"]
-    assert isinstance(weight, Tensor)
-    box = {
-        "x": torch.full_like(signal(t), 3.0),
-        "weight": torch.ones_like(weight),
-        "bias": None if bias is None else torch.zeros_like(bias),
-    }
-    covered = counted(t, own_mask(t)) > 0
-    expected = torch.where(covered, 3.0 * t.case.n_acc, 0.0).expand(t.case.out_shape)
-    t.agree(
-        {"output": t(**box)["output"]}, {"output": expected}, {"output": t.bound(**box)["output"]}
-    )
-
-
-KEEPS_CONSTANTS = Law(
-    id="P2",
-    name="box_kernel_keeps_constants",
-    statement="f(x = c, w = 1, b = 0) = c |K| C/G wherever anything is present, 0 elsewhere",
-    domain="masks of 0 and 1",
-    requires=COVERS,
-    within=binary,
-    check=_constants,
-    zero_is_right=True,
-)
 
 
 def _padded_first(t: Trial) -> None:
@@ -109,16 +83,31 @@ def pooled(case: ConvCase) -> ConvCase:
 
 
 def _touching(case: ConvCase) -> ConvCase:
+    moved = pooled(case)
+    if all(bool(touched.all()) for touched in _touched(moved)):
+        return moved
     return pooled(replace(case, dilation=(1,) * case.spatial_dims))
+
+
+def _touched(case: ConvCase) -> list[Tensor]:
+    """Return per axis which outputs have a tap in the image."""
+    return [inside.any(1) for inside in taps_inside(case)]
+
+
+def _skipping(case: ConvCase) -> ConvCase:
+    """Let a window stand astride the image: one tap before it, the next behind it."""
+    sizes = {"kernel_size": 2, "padding": 1, "dilation": 3, "in_size": 2}
+    return replace(pooled(case), **{n: (v,) * case.spatial_dims for n, v in sizes.items()})
 
 
 MASK_IS_MAX_POOLED = Law(
     id="P4b",
     name="mask_is_max_pooled",
     statement="m' = max_pool(m)",
-    domain="masks of 0 and 1, p <= K//2, d = 1: every window touches the image",
+    domain="masks of 0 and 1, p <= K//2, every window touches the image",
     requires=COVERS,
     within=_touching,
+    outside=_skipping,
     check=_max_pooled,
     zero_is_right=True,
 )
@@ -193,31 +182,6 @@ UNIFORM_IS_SHARED = Law(
 )
 
 
-def _halved(t: Trial) -> None:
-    mask = own_mask(t)
-    whole, half = t(), t(mask=mask / 2)
-    factor = (counted(t, mask) / 2).clamp(max=1)
-    bound, own = t.bound(mask=mask / 2), t.bound()
-    t.agree({"mask": half["mask"]}, {"mask": factor}, what="half a mask")
-    t.agree(
-        {"output": half["output"]},
-        {"output": whole["output"].double().cpu() * factor},
-        {"output": bound["output"] + own["output"]},
-        "half a mask",
-    )
-
-
-HALF_A_MASK = Law(
-    id="P10",
-    name="half_a_mask_counts_where_little_is_covered",
-    statement="f(x, m/2) = f(x, m) * min(coverage/2, 1): the same iff coverage >= 2",
-    domain="masks of 0 and 1",
-    requires=COVERS,
-    within=lambda case: binary(case).with_options(mask_dtype=None),
-    check=_halved,
-)
-
-
 def _constant_mask(t: Trial) -> None:
     mask = own_mask(t).clone().requires_grad_()
     bias = t.tensors["bias"]
@@ -278,27 +242,4 @@ FILLS_HOLES_LAYER_BY_LAYER = Law(
     within=_growing,
     check=_grows,
     share=0.5,
-)
-
-
-def _continued(case: ConvCase) -> ConvCase:
-    zeros = case.option("padding_mode", "zeros") == "zeros"
-    return given(case.with_options(padding_mode="replicate") if zeros else case)
-
-
-def _full_is_plain(t: Trial) -> None:
-    ones = torch.ones_like(own_mask(t))
-    y = t.other("plain")(t.wide("x"), t.wide("weight"), t.wide("bias"), **t.keywords)
-    bound = t.bound(mask=ones)["output"]
-    t.agree({"output": t(mask=ones)["output"]}, {"output": y}, {"output": bound})
-
-
-FULL_IS_PLAIN_IF_CONTINUED = Law(
-    id="P15",
-    name="ones_mask_is_plain_where_padding_is_present",
-    statement="f(x, w, b, m = 1) = conv(x, w) + b",
-    domain="padding modes other than zeros",
-    requires=COVERS,
-    within=_continued,
-    check=_full_is_plain,
 )

@@ -11,27 +11,20 @@ from harness.case import ConvCase
 from harness.check import Outputs, Trial
 from harness.law import Law
 from harness.taps import apply_mask, pad, taps
-from harness.tensors import each
-from harness.tolerance import Bound
-from harness.variant import Role, Trait
+from harness.variant import Trait
+from properties.masked_cases import ONE_MASK_OF_TAPS, kernel_mask_name, odd_kernels
 
 _MASKS_TAPS = frozenset({Trait.MASKS_TAPS})
-_ONLY_NAMED = {"kernel_mask_shape": None, "bias_where": None}
-
-
-def _kernel(t: Trial) -> str:
-    """Return the name of the mask over the taps."""
-    return next(arg.name for arg in t.variant.args if arg.covers == "weight")
 
 
 def _kept(t: Trial, shape: torch.Size | None = None) -> Tensor:
     """Return the mask over the taps in float64, expanded to the weight's (or another) shape."""
-    return t.wide(_kernel(t)).expand(t.wide("weight").shape if shape is None else shape)
+    return t.wide(kernel_mask_name(t)).expand(t.wide("weight").shape if shape is None else shape)
 
 
 def _with_kernel(t: Trial, kept: Tensor) -> Tensor:
     """Return `kept` in the dtype of the case's kernel mask."""
-    return kept.to(t.tensors[_kernel(t)].dtype)
+    return kept.to(t.tensors[kernel_mask_name(t)].dtype)
 
 
 def _signal(t: Trial) -> Tensor:
@@ -53,7 +46,7 @@ def _plain(t: Trial, x: Tensor, weight: Tensor, bias: Tensor | None, **changed: 
 
 def _named(family: str) -> Callable[[ConvCase], ConvCase]:
     """Return a move to one mask for all filters and channels, of `family`, the bias everywhere."""
-    return lambda case: case.with_options(**_ONLY_NAMED, kernel_mask=family)
+    return lambda case: case.with_options(**ONE_MASK_OF_TAPS, kernel_mask=family)
 
 
 # -- values ------------------------------------------------------------------------------------
@@ -82,7 +75,7 @@ NO_TAPS_IS_BIAS = Law(
 
 
 def _adds_over_taps(t: Trial) -> None:
-    name = _kernel(t)
+    name = kernel_mask_name(t)
     k = t.tensors[name]
     index = torch.arange(k.numel(), device=k.device).view(k.shape)
     first = ((index + t.case.seed) % 3 == 0).to(k.dtype)
@@ -138,7 +131,7 @@ def _is_smaller_kernel(t: Trial) -> None:
     """Compare with the plain convolution of the crop of the kernel, dilated by the lattice's step."""
     case = t.case
     step = 2 if case.option("kernel_mask", "ones") == "lattice" else 1
-    kept = t.wide(_kernel(t)).nonzero()
+    kept = t.wide(kernel_mask_name(t)).nonzero()
     low, high = kept.min(0).values.tolist(), kept.max(0).values.tolist()
     weight = t.wide("weight")[
         (..., *(slice(a, b + 1, step) for a, b in zip(low, high, strict=True)))
@@ -172,10 +165,6 @@ LATTICE_IS_DILATION = Law(
 )
 
 
-def _odd(case: ConvCase) -> ConvCase:
-    return replace(case, kernel_size=tuple(k - (k % 2 == 0) for k in case.kernel_size))
-
-
 def _centre_is_pointwise(t: Trial) -> None:
     case, mode = t.case, t.case.option("padding_mode", "zeros")
     x, room = _signal(t), []
@@ -195,163 +184,12 @@ CENTRE_IS_POINTWISE = Law(
     statement="f(x, w, b, k = centre; p) = conv1x1(x, w_centre; p - d(K-1)/2) + b, negative = crop",
     domain="odd kernels, the centre tap alone, finite x",
     requires=_MASKS_TAPS,
-    within=lambda case: _named("centre")(_odd(case)),
+    within=lambda case: _named("centre")(odd_kernels(case)),
     check=_centre_is_pointwise,
 )
 
 
-# -- what stands under the mask ------------------------------------------------------------------
-
-
-def _masked_taps_do_nothing(t: Trial) -> None:
-    name = _kernel(t)
-    absent = (t.tensors[name] == 0).expand(t.tensors["weight"].shape)
-    gradients = t.gradients()
-    left = gradients["weight"].where(absent, 0.0)
-    t.agree({"weight": left}, {"weight": torch.zeros_like(left)}, what="gradient at masked taps")
-    y = t()
-    for junk in (float("nan"), float("inf")):
-        weight = t.tensors["weight"].masked_fill(absent, junk)
-        t.agree(t(weight=weight), y, what=f"{junk} stored in masked taps")
-        t.agree(t.gradients(weight=weight), gradients, what=f"gradient, {junk} in masked taps")
-
-
-MASKED_TAPS_DO_NOTHING = Law(
-    id="K8",
-    name="masked_taps_do_nothing",
-    statement="df/dw = 0 where k = 0, and NaN or Inf stored there changes neither f nor gradients",
-    requires=_MASKS_TAPS,
-    check=_masked_taps_do_nothing,
-    zero_is_right=True,
-)
-
-
-def _raster(case: ConvCase) -> ConvCase:
-    """Move to a same-size case of a few pixels and a mask in raster order."""
-    words = {"mask": "none", "padding_mode": None, "bias_where": None}
-    if case.option("kernel_mask", "ones") not in ("pixelcnn_a", "pixelcnn_b", "causal"):
-        words["kernel_mask"] = "pixelcnn_b" if case.seed % 2 else "pixelcnn_a"
-    case = _odd(case).with_options(**words)
-    half = tuple(d * (k - 1) // 2 for d, k in zip(case.dilation, case.kernel_size, strict=True))
-    return replace(
-        case, n=1, bias=False, stride=(1,) * case.spatial_dims, padding=half, layout="contiguous",
-        in_size=tuple(min(size, 4 if case.spatial_dims < 3 else 3) for size in case.in_size),
-    )  # fmt: skip
-
-
-def _sees_no_future(t: Trial) -> None:
-    """Read the Jacobian off one batch of unit vectors: without bias the map is linear."""
-    case, family = t.case, t.case.option("kernel_mask", "ones")
-    x, size = t.tensors["x"], case.in_size
-    units = torch.eye(x.numel(), dtype=x.dtype, device=x.device).view(-1, *x.shape[1:])
-    jacobian = t(x=units)["output"].cpu()  # (inputs, C_out, *S)
-    place = torch.arange(x[0, 0].numel()).view(size)
-    if family == "causal":
-        place = torch.arange(size[0]).view(-1, *(1 for _ in size[1:])).expand(size)
-    by_colour = case.option("kernel_mask_shape", "taps") == "all" and family != "causal"
-    before, after = (
-        3 * place + (torch.arange(c) * 3 // c).view(-1, *(1 for _ in size)) * by_colour
-        for c in (case.c_in, case.c_out)
-    )
-    later = before.flatten().view(-1, *(1 for _ in after.shape)) - after
-    hidden = later >= 0 if family == "pixelcnn_a" else later > 0
-    seen = jacobian.where(hidden, 0.0)
-    t.agree(
-        {"jacobian": seen}, {"jacobian": torch.zeros_like(seen)}, what="outputs see later inputs"
-    )
-
-
-CAUSAL_SEES_NO_FUTURE = Law(
-    id="K10",
-    name="causal_masks_see_no_future",
-    statement="dy_i/dx_j = 0 for j > i (type A: j >= i) in raster order, then in order of colours",
-    domain="masks pixelcnn_a, pixelcnn_b, causal; s = 1, odd K, p = d(K-1)/2, zeros",
-    requires=_MASKS_TAPS,
-    within=_raster,
-    check=_sees_no_future,
-    zero_is_right=True,
-)
-
-
-def _one_channel(case: ConvCase) -> ConvCase:
-    """Move to an image of one channel that two layers cannot leave from its middle."""
-    case = _odd(case).with_options(**_ONLY_NAMED, mask="none", padding_mode=None)
-    half = tuple(d * (k - 1) // 2 for d, k in zip(case.dilation, case.kernel_size, strict=True))
-    ones = (1,) * case.spatial_dims
-    return replace(
-        case, n=1, c_in=1, c_out=1, groups=1, bias=False, stride=ones, padding=half,
-        in_size=tuple(4 * h + 1 for h in half), layout="contiguous",
-    )  # fmt: skip
-
-
-def _support_adds_up(t: Trial) -> None:
-    case = t.case
-    middle = tuple(size // 2 for size in case.in_size)
-    x = torch.zeros_like(t.tensors["x"])
-    x[(0, 0, *middle)] = 1
-    ones = torch.ones_like(t.tensors["weight"])
-    y = t(x=t(x=x, weight=ones)["output"], weight=ones)["output"][0, 0]
-    kept = (t.wide(_kernel(t)) > 0).nonzero().tolist()
-    expected = torch.zeros(case.in_size, dtype=torch.float64)
-    for first, second in product(kept, kept):
-        axes = zip(middle, first, second, case.dilation, case.kernel_size, strict=True)
-        expected[tuple(m - d * (u + v - (k - 1)) for m, u, v, d, k in axes)] = 1
-    t.agree({"support": (y != 0).double()}, {"support": expected}, what="of two layers")
-
-
-SUPPORT_ADDS_UP = Law(
-    id="K11",
-    name="support_of_a_stack_is_the_sum_of_the_masks",
-    statement="the response of two layers of ones to one pixel is the Minkowski sum of the masks",
-    domain="one channel, one mask for all filters, s = 1, odd K, away from the border",
-    requires=_MASKS_TAPS,
-    within=_one_channel,
-    check=_support_adds_up,
-    zero_is_right=True,
-)
-
-
 # -- symmetries ----------------------------------------------------------------------------------
-
-
-def _whole_strides(case: ConvCase) -> ConvCase:
-    """Grow the image until the windows of a strided case end where they begin, from the far side."""
-    axes = zip(case.in_size, case.padding, case.receptive_field, case.stride, strict=True)
-    return replace(case, in_size=tuple(size + (f - size - 2 * p) % s for size, p, f, s in axes))
-
-
-def _commutes(
-    t: Trial, move: Callable[[Tensor], Tensor], what: str, keywords: dict[str, object]
-) -> None:
-    moved = {
-        name: each(value, move)
-        for name, value in t.tensors.items()
-        if name != "bias" and value is not None
-    }
-    expected = {name: move(value) for name, value in t().items()}
-    twice = {k: Bound(error=2 * move(b.error), tier=b.tier) for k, b in t.bound().items()}
-    t.agree(t.called(keywords, **moved), expected, twice, what)
-
-
-def _mirrors(t: Trial) -> None:
-    for axis in range(1, t.case.spatial_dims + 1):
-        _commutes(t, lambda v, axis=axis: v.flip(-axis), f"axis -{axis} flipped", {})
-    if t.case.spatial_dims > 1:
-        names = ("stride", "padding", "dilation")
-        fields = {name: getattr(t.case, name) for name in names}
-        swapped = {name: (*v[:-2], v[-1], v[-2]) for name, v in fields.items()}
-        _commutes(t, lambda v: v.transpose(-1, -2), "last two axes swapped", swapped)
-
-
-MIRRORS = Law(
-    id="K13",
-    name="flips_and_transposes_together",
-    statement="f(Rx, Rw, b, Rk) = R f(x, w, b, k) for flips and transpositions R of space",
-    domain="(S + 2p - d(K-1) - 1) mod s = 0",
-    requires=_MASKS_TAPS,
-    within=_whole_strides,
-    check=_mirrors,
-)
 
 
 def _grouped(case: ConvCase) -> ConvCase:
@@ -362,7 +200,7 @@ def _grouped(case: ConvCase) -> ConvCase:
 
 
 def _blocks_are_groups(t: Trial) -> None:
-    case, name = t.case, _kernel(t)
+    case, name = t.case, kernel_mask_name(t)
     c_out, c_in = case.c_out // case.groups, case.c_in // case.groups
     shape = (case.c_out, case.c_in, *case.kernel_size)
     weight = t.another("weight").repeat(1, case.groups, *(1 for _ in case.in_size))
@@ -383,37 +221,6 @@ BLOCKS_ARE_GROUPS = Law(
     requires=_MASKS_TAPS,
     within=_grouped,
     check=_blocks_are_groups,
-)
-
-
-def _ungrouped(case: ConvCase) -> ConvCase:
-    return replace(case, groups=1, c_in=max(case.c_in, 2), c_out=max(case.c_out, 2))
-
-
-def _permutes_channels(t: Trial) -> None:
-    name = _kernel(t)
-    rolled = {"weight": t.tensors["weight"].roll(1, 0), name: _with_kernel(t, _kept(t).roll(1, 0))}
-    if t.tensors["bias"] is not None:
-        rolled["bias"] = t.tensors["bias"].roll(1, 0)
-    bound = t.bound()["output"]
-    expected = {"output": t()["output"].roll(1, 1)}
-    twice = Bound(error=2 * bound.error.roll(1, 1), tier=bound.tier)
-    t.agree(t(**rolled), expected, {"output": twice}, "filters moved")
-    rolled = {n: t.tensors[n].roll(1, 1) for n in t.names(Role.SIGNAL, Role.WEIGHT)}
-    rolled[name] = _with_kernel(t, _kept(t).roll(1, 1))
-    if t.tensors["mask"] is not None:
-        rolled["mask"] = t.tensors["mask"].roll(1, 1)
-    t.agree(t(**rolled), t(), {"output": bound.scaled(2)}, "input channels moved")
-
-
-PERMUTES_CHANNELS = Law(
-    id="K15",
-    name="channel_permutations_move_the_mask",
-    statement="f(x, Pw, Pb, Pk) = P f(x, w, b, k); f(Qx, wQ, b, kQ) = f(x, w, b, k)",
-    domain="one group, two channels or more",
-    requires=_MASKS_TAPS,
-    within=_ungrouped,
-    check=_permutes_channels,
 )
 
 

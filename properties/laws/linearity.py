@@ -1,5 +1,6 @@
 """Superposition: over signals, weights, samples of a batch, and scale."""
 
+import math
 from dataclasses import replace
 
 from harness.case import ConvCase
@@ -31,6 +32,7 @@ def _superposes(t: Trial, *roles: Role) -> None:
 
 AFFINE_IN_SIGNAL = Law(
     id="G4",
+    aliases=("P8",),
     name="affine_in_the_signal",
     statement="f(2x - y) = 2 f(x) - f(y)",
     domain="not where the bias or the padding depends on the signal's values",
@@ -41,6 +43,7 @@ AFFINE_IN_SIGNAL = Law(
 
 AFFINE_IN_WEIGHT = Law(
     id="G5",
+    aliases=("P8b",),
     name="affine_in_the_weight",
     statement="f(x, 2w - v) = 2 f(x, w) - f(x, v)",
     requires=frozenset({Trait.LINEAR_IN_WEIGHT}),
@@ -111,8 +114,10 @@ def _without_bias(case: ConvCase) -> ConvCase | None:
 
 
 def _scales(t: Trial) -> None:
-    doubled = {name: each(t.tensors[name], lambda v: v * 1024) for name in t.names(Role.SIGNAL)}
-    left, right = t(**doubled)["output"], t()["output"] * 1024
+    # by as much as leaves room for the largest intermediate result
+    factor = 2.0 ** max(min(10, math.floor(math.log2(t.room()))), 0)
+    doubled = {name: each(t.tensors[name], lambda v: v * factor) for name in t.names(Role.SIGNAL)}
+    left, right = t(**doubled)["output"], t()["output"] * factor
     t.agree({"output": left}, {"output": right})
 
 
@@ -120,7 +125,7 @@ SCALES_BY_POWERS_OF_TWO = Law(
     id="G45",
     name="scales_by_powers_of_two",
     statement="f(1024 x) = 1024 f(x), bit for bit",
-    domain="no bias; away from overflow and underflow",
+    domain="no bias; away from overflow and underflow: in float16 by as much as there is room for",
     requires=frozenset({Trait.AFFINE_IN_SIGNAL}),
     within=_without_bias,
     check=_scales,

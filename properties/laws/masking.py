@@ -51,6 +51,7 @@ def _invisible(t: Trial) -> None:
 
 HOLES_ARE_INVISIBLE = Law(
     id="I5",
+    aliases=("P7",),
     name="holes_are_invisible",
     statement="f(x, m) and df are the same bits whatever x holds where m = 0, NaN and Inf too",
     requires=HIDES,
@@ -78,6 +79,7 @@ def _no_gradient_at_holes(t: Trial) -> None:
 
 NO_GRADIENT_AT_HOLES = Law(
     id="I8",
+    aliases=("P12",),
     name="passes_no_gradient_to_holes",
     statement="df/dx = 0 where m = 0",
     requires=HIDES,
@@ -103,17 +105,23 @@ NOTHING_PRESENT_TEACHES_NOTHING = Law(
 )
 
 
+def _with_fractions(case: ConvCase) -> ConvCase:
+    return case.with_options(mask="real", mask_dtype=None)
+
+
 def _premasked(t: Trial) -> None:
     t.agree(t(x=apply_mask(signal(t), own_mask(t))), t(), twice(t.bound()))
 
 
 MASKING_TWICE_IS_MASKING_ONCE = Law(
     id="I3",
+    aliases=("P18",),
     name="masking_twice_is_masking_once",
     statement="f(x*m, m) = f(x, m)",
     domain="masks of 0 and 1",
     requires=HIDES,
     within=binary,
+    outside=_with_fractions,
     check=_premasked,
 )
 

@@ -42,7 +42,7 @@ def _forgets(t: Trial) -> None:
         n: t.another(n) for n in t.names(Role.SIGNAL, Role.WEIGHT, Role.BIAS)
     }
     others |= {name: each(t.tensors[name], _inverted) for name in t.names(Role.MASK)}
-    t(**others)
+    t.agree(t(**others), t.truth(**others), t.bound(**others), "another call, after the first")
     t.agree(t(), first, what="the same call, another call between")
 
 
@@ -52,6 +52,7 @@ def _inverted(mask: Tensor) -> Tensor:
 
 STATELESS = Law(
     id="G26",
+    aliases=("P16",),
     name="remembers_nothing",
     statement="f(a), f(b), f(a): the first and the last are equal, bit for bit",
     check=_forgets,

@@ -46,6 +46,7 @@ def _ones_are_plain(t: Trial) -> None:
 
 ONES_ARE_PLAIN = Law(
     id="M2",
+    aliases=("I1", "K1"),
     name="ones_mask_is_plain",
     statement="f(x, w, b, m = 1) = conv(x, w) + b",
     domain="a bias that is added everywhere, where there is a choice",
@@ -60,6 +61,11 @@ def _unpadded(case: ConvCase) -> ConvCase:
     return replace(case, padding=(0,) * case.spatial_dims, in_size=size)
 
 
+def _padded(case: ConvCase) -> ConvCase:
+    moved = replace(_unpadded(case), padding=tuple(max(p, 1) for p in case.padding))
+    return moved.with_options(padding_mode=None)
+
+
 ONES_UNPADDED_ARE_PLAIN = Law(
     id="P1",
     name="ones_mask_is_plain_without_padding",
@@ -67,5 +73,6 @@ ONES_UNPADDED_ARE_PLAIN = Law(
     domain="padding 0",
     requires=frozenset({Trait.ONES_UNPADDED_ARE_PLAIN}),
     within=_unpadded,
+    outside=_padded,
     check=_ones_are_plain,
 )

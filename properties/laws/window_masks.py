@@ -11,7 +11,7 @@ from harness.law import Law
 from harness.taps import taps
 from harness.tensors import make_mask
 from harness.variant import Trait
-from properties.masked_cases import geometry, holey, own_mask
+from properties.masked_cases import SCATTERED, geometry, holey, own_mask
 
 WINDOWS = frozenset({Trait.MASKS_WINDOWS})
 
@@ -91,6 +91,15 @@ def _no_shared_pixel(case: ConvCase) -> ConvCase:
     return replace(holey(case), stride=case.receptive_field)
 
 
+def _one_shared_pixel(case: ConvCase) -> ConvCase:
+    """Let every window begin where the one before it ends."""
+    kernel = tuple(max(k, 2) for k in case.kernel_size)
+    reach = tuple(d * (k - 1) for d, k in zip(case.dilation, kernel, strict=True))
+    size = tuple(max(size, 2 * r + 2) for size, r in zip(case.in_size, reach, strict=True))
+    shared = replace(case, kernel_size=kernel, stride=reach, in_size=size)
+    return shared.with_options(mask=SCATTERED)
+
+
 WINDOWS_APART = Law(
     id="W3",
     name="windows_apart_mask_the_input",
@@ -98,5 +107,6 @@ WINDOWS_APART = Law(
     domain="no pixel is read by two outputs: stride >= d(K-1) + 1",
     requires=WINDOWS,
     within=_no_shared_pixel,
+    outside=_one_shared_pixel,
     check=_apart,
 )

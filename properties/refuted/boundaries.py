@@ -87,6 +87,13 @@ def _edge_bias_is_doubled(right: Any) -> Any:
     return wrong
 
 
+def _half_is_learned(right: Any) -> Any:
+    def wrong(x: Any, *rest: Any, **keywords: Any) -> Any:
+        return right((x + x.detach()) / 2, *rest, **keywords)
+
+    return wrong
+
+
 def _image_is_rolled(right: Any) -> Any:
     def wrong(x: Any, *rest: Any, **keywords: Any) -> Any:
         return right(x.roll(1, -1), *rest, **keywords)
@@ -193,6 +200,7 @@ MUTANTS = [
     _diff("border_keeps_its_gradient", _border_keeps_its_gradient),
     _diff("edge_bias_is_doubled", _edge_bias_is_doubled),
     _diff("image_is_rolled", _image_is_rolled),
+    _diff("half_is_learned", _half_is_learned, in_oracle=False),
     _diff("signal_loses_digits", _signal_loses_digits, in_oracle=False),
     _diff("bias_is_added_twice", _bias_is_added_twice),
     _diff("stride_starts_late", _stride_starts_late),
@@ -206,5 +214,6 @@ MUTANTS = [
     _boundary("noise_is_drawn_inside", _noise_is_drawn_inside),
     _boundary("no_noise_is_noise", _no_noise_is_noise),
     _boundary("image_is_rolled", _image_is_rolled),
+    _boundary("half_is_learned", _half_is_learned, in_oracle=False),
     _boundary("signal_loses_digits", _signal_loses_digits, in_oracle=False),
 ]

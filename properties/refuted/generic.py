@@ -67,7 +67,7 @@ def _weight_is_normalised(right: Any) -> Any:
 
 def _first_sample_leaks(right: Any) -> Any:
     def wrong(x: Any, *rest: Any, **keywords: Any) -> Any:
-        return right(x + (x - x[:1]) / 2, *rest, **keywords)
+        return right(x + x[:1] / 2, *rest, **keywords)
 
     return wrong
 

@@ -215,6 +215,10 @@ def _mask_is_learned(
     return output * (1 + mask.sum() - mask.sum().detach()), updated
 
 
+def _half_is_learned(output: Any, updated: Any, *_: Any) -> tuple[Any, Any]:
+    return (output + output.detach()) / 2, updated
+
+
 def _counts_each_channel(right: Function) -> Function:
     """Count a mask of one channel once per channel in the window, but not in the whole."""
 
@@ -270,11 +274,14 @@ ONCE = {
     },
     "window_masked": {
         "mask_is_squared": _spoils_mask(_squared),
+        "gradients_leak": _leaks_gradients,
     },
     "masked": {
+        "half_is_learned": _spoils_outputs(_half_is_learned),
         "weights_are_summed_with_an_epsilon": _spoils_outputs(_with_epsilon),
     },
     "partial": {
+        "half_is_learned": _spoils_outputs(_half_is_learned),
         "mask_is_turned_round": _spoils_outputs(_is_turned_round),
     },
 }

@@ -1,17 +1,15 @@
 """Faults that a convolution of several sources can have."""
 
-from collections.abc import Callable
-from itertools import combinations
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from harness.case import ConvCase
 from harness.mutant import Function, Mutant
-
-
-def _spans(rank: int) -> list[tuple[int, ...]]:
-    return [own for n in range(rank, -1, -1) for own in combinations(range(rank), n)]
+from harness.variant import LayerForm, Value
+from properties.moves import spans as _spans
 
 
 def _on_weight(change: Callable[[Tensor], Tensor]) -> Callable[[Function], Function]:
@@ -135,7 +133,26 @@ def _border_keeps_every_tap(right: Function) -> Function:
     return wrong
 
 
+def _image_is_detached(right: Function) -> Function:
+    def wrong(x: Any, weight: Any, bias: Any = None, **keywords: Any) -> Any:
+        detached = tuple(None if v is None else v.detach() if v.dim() > 2 else v for v in x)
+        return right(detached, weight, bias, **keywords)
+
+    return wrong
+
+
+def _layer_has_a_spare_parameter(right: LayerForm) -> LayerForm:
+    def wrong(case: ConvCase, tensors: Mapping[str, Value]) -> tuple[nn.Module, tuple[Any, ...]]:
+        module, inputs = right(case, tensors)
+        module.register_parameter("spare", nn.Parameter(torch.zeros(1)))
+        return module, inputs
+
+    return wrong
+
+
 MUTANTS = [
+    Mutant(name="layer_has_a_spare_parameter", variant="multi_source", spoil_layer=_layer_has_a_spare_parameter),
+    Mutant(name="image_is_detached", variant="multi_source", spoil=_image_is_detached),
     Mutant(name="narrow_kernels_are_flipped", variant="multi_source", spoil=_narrow_kernels_are_flipped, in_oracle=True),
     Mutant(name="first_output_misses_the_scalar", variant="multi_source", spoil=_first_output_misses_the_scalar, in_oracle=True),
     Mutant(name="output_stays_narrow", variant="multi_source", spoil=_output_stays_narrow, in_oracle=True),

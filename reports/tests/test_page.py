@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from harness.evidence import Evidence, Made
 from harness.machine import Machine
 from harness.results import (
     ImplementationCard,
@@ -380,6 +381,21 @@ def test_a_profile_becomes_operator_tables(tmp_path: Path) -> None:
         assert said in "".join(
             Structure(write_page(tmp_path, tmp_path / "p.html").read_text("utf-8")).words
         )
+
+
+def test_evidence_becomes_tables_with_their_origin(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run", variants=1, processes=2, blocks=4)
+    made = Made(date="2026-01-31", commit="c0ffee" * 7, machine="a core", command="make coffee")
+    Evidence(
+        name="mutants", title="Mutants", about=f"Cases until {HOSTILE}.", made=made,
+        columns=("mutant", "cases"), rows=((BREAKOUT, 12345), (HOSTILE, 1)),
+    ).save(folder / "evidence")  # fmt: skip
+    page = write_page(folder, tmp_path / "page.html").read_text(encoding="utf-8")
+    assert HOSTILE not in page
+    assert BREAKOUT not in page
+    for part in ("Mutants", "12,345", "make coffee", "c0ffeec0ffee", "2026-01-31"):
+        assert part in page
+    assert "This run carries no evidence" not in page
 
 
 def test_a_run_that_measured_nothing_still_gives_a_page(tmp_path: Path) -> None:

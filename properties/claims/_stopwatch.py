@@ -1,0 +1,112 @@
+"""Calls timed side by side: fresh processes, blocks in random order, a placebo, paired ratios."""
+
+import importlib
+import random
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from harness import clock
+from harness.comparison import Comparison, compare
+from harness.isolation import End, Job, Pool
+from harness.results import Measurement, Status
+from harness.sampling import BURN_IN_S, environment_for
+
+PROCESSES, BLOCKS, PATIENCE_S = 8, 20, 300.0
+Contest = Mapping[str, Callable[[], Any]]
+"""What is timed, by its name; the first is what the others are divided by."""
+
+
+class Entry(NamedTuple):
+    """One contest: `make`, a `module:function`, is called with `case` in every process."""
+
+    make: str
+    case: str
+    device: str = "cpu"
+
+
+def session(process: int, cursor: Any) -> Callable[[Entry], Any]:
+    """Return what samples one contest after another in this process."""
+    del cursor
+    torch.set_num_threads(1)
+    clock.make_clock("cpu").burn_in(BURN_IN_S)
+
+    def sample(entry: Entry) -> dict[tuple[str, bool], tuple[int, list[int]]]:
+        module, _, name = entry.make.partition(":")
+        contest: Contest = getattr(importlib.import_module(module), name)(entry.case, entry.device)
+        timer = clock.make_clock(entry.device)
+        baseline = next(iter(contest))
+        runs = {(label, False): call for label, call in contest.items()}
+        runs[baseline, True] = contest[baseline]
+
+        def call(key: tuple[str, bool]) -> Any:
+            return runs[key]()
+
+        counts = {key: clock.calibrate(timer, call, lambda n, key=key: [key] * n) for key in runs}
+        samples: dict[tuple[str, bool], list[int]] = {key: [] for key in runs}
+        order = random.Random(f"{entry}/{process}")
+        for _ in range(BLOCKS):
+            for key in order.sample(list(runs), len(runs)):
+                elapsed, _ = timer.sample(call, [key] * counts[key])
+                samples[key].append(round(elapsed / counts[key]))
+        return {key: (counts[key], samples[key]) for key in runs}
+
+    return sample
+
+
+def compete(entries: Sequence[Entry]) -> tuple[Comparison, ...]:
+    """Run every contest in fresh processes and compare; placebos are among the rows.
+
+    Raises:
+        RuntimeError: a process was lost.
+    """
+    rows: list[Measurement] = []
+    here = f"{__name__}:session"
+    with tempfile.TemporaryDirectory() as scratch:
+        # one process after another, and all contests in each: a disturbance meets all alike
+        jobs = [
+            Job(session=here, common=process, units=entries, timeout_s=lambda _: PATIENCE_S)
+            for process in range(PROCESSES)
+        ]
+        pool = Pool(
+            method="spawn", parallel=1, scratch=Path(scratch), environment=environment_for(1)
+        )
+        for report in pool.run(jobs):
+            entry = entries[report.unit]
+            if report.end is not End.DONE:
+                raise RuntimeError(f"{entry.case}: {report.end.value}: {report.text}")
+            rows += _rows(entry, report.job, report.result)
+    return compare(rows)
+
+
+def _rows(entry: Entry, process: int, result: Mapping[Any, Any]) -> list[Measurement]:
+    return [
+        Measurement(
+            run_id="claims", variant=entry.make, implementation=label, case=entry.case,
+            case_name=entry.case, direction="as named", dtype="float32", device=entry.device,
+            threads=1, placebo=placebo, process=process, block=tuple(range(BLOCKS)),
+            samples_ns=tuple(samples), calls_per_sample=calls, status=Status.MEASURED,
+        )
+        for (label, placebo), (calls, samples) in result.items()
+    ]  # fmt: skip
+
+
+def real(rows: Sequence[Comparison]) -> list[Comparison]:
+    """Return the rows that are no placebo."""
+    return [row for row in rows if not row.placebo]
+
+
+def figures(rows: Sequence[Comparison]) -> str:
+    """Return the ratios with their intervals, and the worst placebo."""
+    words = [
+        f"{row.case} {row.ratio:.2f} [{row.ratio_low:.2f}, {row.ratio_high:.2f}] {row.verdict}"
+        for row in real(rows)
+    ]
+    worst = max((abs(row.ratio - 1) for row in rows if row.placebo), default=0.0)
+    return (
+        f"time over that of {rows[0].baseline}, {PROCESSES} processes of {BLOCKS} blocks, 1 thread: "
+        f"{'; '.join(words)}; placebo within {worst:.1%}"
+    )
