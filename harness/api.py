@@ -2,7 +2,8 @@
 
 from harness.call import call, compiled, fastest, named_padding, per_axis
 from harness.case import PADDING_MODES, CaseError, ConvCase
-from harness.layers import from_layer, name_arguments
+from harness.checkout import checkout
+from harness.layers import MAKES_LAYERS, from_layer, name_arguments
 from harness.taps import apply_mask, correlate, pad, per_channel, taps
 from harness.variant import (
     Ability,
@@ -21,7 +22,8 @@ from harness.variant import (
 )
 
 __all__ = [
-    "PADDING_MODES", "Ability", "Arg", "CaseError", "ConvCase", "Cost", "Domain", "Implementation", "Kind", "LayerForm", "Need",
-    "Role", "Shape", "Trait", "Value", "Variant", "apply_mask", "call", "compiled", "correlate",
-    "fastest", "from_layer", "name_arguments", "named_padding", "pad", "per_axis", "per_channel", "taps",
+    "MAKES_LAYERS", "PADDING_MODES", "Ability", "Arg", "CaseError", "ConvCase", "Cost", "Domain",
+    "Implementation", "Kind", "LayerForm", "Need", "Role", "Shape", "Trait", "Value", "Variant", "apply_mask",
+    "call", "checkout", "compiled", "correlate", "fastest", "from_layer", "name_arguments",
+    "named_padding", "pad", "per_axis", "per_channel", "taps",
 ]  # fmt: skip

@@ -19,6 +19,10 @@ from harness.variant import Arg, Function, Implementation, Kind, Need, Role, Sha
 OPTIONAL_ROLES = (Role.BIAS, Role.MASK, Role.NOISE)
 
 
+class Declined(CaseError):
+    """A case that the implementation which is asked for does not compute."""
+
+
 def call(
     variant: Variant,
     tensors: Sequence[Any],
@@ -98,6 +102,8 @@ def declines(implementation: Implementation, variant: Variant, case: ConvCase) -
     """Return why `implementation` does not compute `case`, or None."""
     if reason := implementation.missing() or implementation.unsupported(case):
         return reason
+    if implementation.within(case) != case:
+        return "outside of what it computes"
     try:
         function = implementation.load()
     except Exception as error:  # noqa: BLE001 - a stranger's code may raise anything at all
@@ -143,7 +149,7 @@ def _plan(
     else:
         chosen = _named(variant, implementation)
         if reason := declines(chosen, variant, case):
-            raise CaseError(
+            raise Declined(
                 f"implementation={implementation!r} does not compute this case: {reason}"
             )
     return chosen.load(), variant.call_keywords(case)

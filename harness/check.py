@@ -206,13 +206,14 @@ class Trial:
         self,
         got: Outputs,
         expected: Outputs,
-        bound: Mapping[str, Bound] | None = None,
+        bound: Mapping[str, Bound] | Callable[[], Mapping[str, Bound]] | None = None,
         what: str = "",
     ) -> None:
         """Raise Refuted unless every field of `got` is within its bound of `expected`.
 
         Shape comes before values, non-finite entries are compared as sets, and signed zeros are
-        equal. Without `bound` the two must be equal.
+        equal. Without `bound` the two must be equal; one that is still to be computed is so only
+        where a field is not.
         """
         if got.keys() != expected.keys():
             raise Refuted(
@@ -220,7 +221,10 @@ class Trial:
             )
         for name, right in expected.items():
             label = f"{what}: {name}" if what else name
-            self._compare(label, got[name], right, bound[name] if bound else None)
+            if callable(bound) and not torch.equal(_wide(got[name]), _wide(right)):
+                bound = bound()
+            own = bound[name] if isinstance(bound, Mapping) else None
+            self._compare(label, got[name], right, own)
 
     def _compare(self, label: str, got: Tensor, expected: Tensor, bound: Bound | None) -> None:
         if got.shape != expected.shape:
@@ -265,20 +269,31 @@ def as_outputs(result: Any) -> Outputs:
     raise Refuted(f"returned {type(result).__name__}, expected a tensor or a NamedTuple of tensors")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Known:
     """What the oracle says of a case: computed once, shared by laws and implementations.
 
-    `sizes` are the sums of absolute values; `widest` the same of factors of at least 1, in low
-    precision alone; `directions` the roles of the arguments whose gradients the values are.
+    `directions` are the roles of the arguments whose gradients the values are. `measure(least)`
+    computes the same of absolute values of at least `least`; it is asked only where two results
+    differ.
     """
 
     tensors: Mapping[str, Value]
     values: Outputs
-    sizes: Outputs
-    widest: Outputs
+    measure: Callable[[float], Outputs]
+    is_low: bool
     directions: Mapping[str, Role] = field(default_factory=dict)
     bounds: dict[tuple[Implementation, bool, bool], dict[str, Bound]] = field(default_factory=dict)
+
+    @functools.cached_property
+    def sizes(self) -> Outputs:
+        """The sums of absolute values."""
+        return self.measure(0.0)
+
+    @functools.cached_property
+    def widest(self) -> Outputs:
+        """The same of factors of at least 1, in low precision alone."""
+        return self.measure(1.0) if self.is_low else {}
 
 
 @functools.lru_cache(maxsize=1024)
@@ -293,17 +308,17 @@ def _known_gradients(variant: Variant, case: ConvCase) -> _Known:
     keywords = variant.call_keywords(case)
     tensors = {name: each(value, _wide) for name, value in make_tensors(variant, case).items()}
     roles = {arg.name: arg.role for arg in variant.args}
-    oracle = variant.magnitude or variant.oracle
+    values = _gradients(variant, case, variant.oracle, keywords, tensors)
 
-    def of(function: Callable[..., Any], arguments: Mapping[str, Value], least: float) -> Outputs:
-        return _gradients(variant, case, function, keywords, arguments, least=least)
+    def measure(least: float) -> Outputs:
+        factors, oracle = _factors(variant, tensors, least), variant.magnitude or variant.oracle
+        return _gradients(variant, case, oracle, keywords, factors, least=least)
 
-    values = of(variant.oracle, tensors, -1.0)
     return _Known(
         tensors=tensors,
         values=values,
-        sizes=of(oracle, _absolute(variant, tensors), 0.0),
-        widest=of(oracle, _at_least_one(variant, tensors), 1.0) if _is_low(case) else {},
+        measure=measure,
+        is_low=_is_low(case),
         directions={name: roles[name.split("[")[0]] for name in values},
     )
 
@@ -330,18 +345,18 @@ def _wide(tensor: Tensor) -> Tensor:
     return tensor.detach().to(device="cpu", dtype=torch.float64)
 
 
-def _absolute(variant: Variant, tensors: Mapping[str, Value]) -> dict[str, Value]:
-    masks = {arg.name for arg in variant.args if arg.role is Role.MASK}
-    return {k: v if k in masks else each(v, torch.abs) for k, v in tensors.items()}
+def _factors(variant: Variant, tensors: Mapping[str, Value], least: float) -> dict[str, Value]:
+    """Return absolute values; of at least `least` where that is more than 0, all present.
 
-
-def _at_least_one(variant: Variant, tensors: Mapping[str, Value]) -> dict[str, Value]:
-    """Return factors of at least 1, whose products no intermediate result exceeds."""
+    Where it is 1 no intermediate result exceeds the products of these factors.
+    """
     masks = {arg.name for arg in variant.args if arg.role is Role.MASK}
 
     def widen(tensor: Tensor) -> Tensor:
-        return tensor.nan_to_num(1.0, 1.0, 1.0).abs().clamp(min=1.0)
+        return tensor.nan_to_num(1.0, 1.0, 1.0).abs().clamp(min=least)
 
+    if not least:
+        return {k: v if k in masks else each(v, torch.abs) for k, v in tensors.items()}
     return {k: each(v, torch.ones_like if k in masks else widen) for k, v in tensors.items()}
 
 
@@ -354,15 +369,15 @@ def _said(
 ) -> _Known:
     wide = {name: each(value, _wide) for name, value in tensors.items()}
 
-    def of(arguments: Mapping[str, Value]) -> Outputs:
+    def measure(least: float) -> Outputs:
         oracle = variant.magnitude or variant.oracle
-        return as_outputs(oracle(*arguments.values(), **keywords))
+        return as_outputs(oracle(*_factors(variant, wide, least).values(), **keywords))
 
     return _Known(
         tensors=wide,
         values=as_outputs(variant.oracle(*wide.values(), **keywords)),
-        sizes=of(_absolute(variant, wide)),
-        widest=of(_at_least_one(variant, wide)) if _is_low(case) else {},
+        measure=measure,
+        is_low=_is_low(case),
     )
 
 

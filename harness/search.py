@@ -7,8 +7,10 @@ the same seed, for Hypothesis to shrink.
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Any
@@ -17,7 +19,7 @@ import hypothesis
 from hypothesis import Phase
 
 from harness import flight
-from harness.call import declines
+from harness.call import Declined, declines
 from harness.case import DTYPES, ConvCase
 from harness.check import Refuted, Trial
 from harness.counterexample import certificate, script
@@ -225,7 +227,8 @@ class _Hunt:
         if inside is None:
             # a domain that is every case explains nothing
             explained = self._outside() if self.law.domain != EVERY_CASE else ""
-            if self.implementation.within(case) is None:
+            if self.law.place(case) is not None:
+                self.placed += 1
                 explained = f"outside of what {self.implementation.name} computes"
             self.reasons.setdefault(drawn, explained)
             return False
@@ -242,7 +245,11 @@ class _Hunt:
             return False
         self.executed += self.failing is None  # shrinking is no further evidence
         try:
-            self.law.check(trial)
+            self._judge(trial)
+        except Declined as reason:  # of what the law made of the case
+            self.executed -= self.failing is None
+            self.reasons[drawn] = str(reason)
+            return False
         except Exception as error:
             self.failing, self.error = inside, error
             raise
@@ -260,8 +267,10 @@ class _Hunt:
     def _place(self, case: ConvCase) -> ConvCase | None:
         """Return `case` moved to where both law and implementation are, or None."""
         inside = self.law.place(case)
-        moved = inside and self.implementation.within(inside)
-        return moved if moved and self.law.place(moved) == moved else None
+        moved = None if inside is None else self.implementation.within(inside)
+        if moved is None:
+            return None
+        return moved if moved == inside or self.law.place(moved) == moved else None
 
     def minimise(self, known: bool) -> None:
         """Step to simpler neighbours of the failing case, and keep what they say."""
@@ -302,10 +311,16 @@ class _Hunt:
             judged = reloaded(judged, self.variant.name) or judged
         return Trial(self.variant, judged, case, self.device, self.variants)
 
+    def _judge(self, trial: Trial) -> None:
+        """Run the law; a plug-in's warnings are not ours to mend."""
+        plugged = bool(self.implementation.origin)
+        with warnings.catch_warnings(action="ignore") if plugged else nullcontext():
+            self.law.check(trial)
+
     def _error(self, trial: Trial) -> Exception | None:
         """Return what the law raises on `trial`, or None where it holds."""
         try:
-            self.law.check(trial)
+            self._judge(trial)
         except Exception as error:  # noqa: BLE001 - a stranger's code may raise anything at all
             return error
         return None

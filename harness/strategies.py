@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 
 import hypothesis
@@ -19,6 +18,7 @@ _ODD_KERNEL = {1: (1, 3, 5, 7), 2: (1, 3, 5), 3: (1, 3)}
 _SPARE = {1: 6, 2: 4, 3: 2}
 # Cases drawn at once: Hypothesis' start costs as much as a few of them.
 BATCH = 16
+MOST_BATCHES = 4096
 
 
 @st.composite
@@ -103,9 +103,21 @@ def draws(
     hypothesis.seed(f"{seed}/{dtype}/{rank}")(settings(hypothesis.given(drawn)(test)))()
 
 
-@functools.lru_cache(maxsize=4096)
 def batch(variant: Variant, dtype: str, rank: int, seed: str) -> tuple[ConvCase, ...]:
-    """Return `BATCH` cases of one dtype and rank."""
+    """Return `BATCH` cases of one dtype and rank; drawn once for all that share domain and options."""
+    # by value: a mutant is another variant, whose cases are the same
+    key = (variant.domain, tuple(variant.options.items()), dtype, rank, seed)
+    if key not in _batches:
+        if len(_batches) >= MOST_BATCHES:
+            _batches.clear()
+        _batches[key] = _drawn(variant, dtype, rank, seed)
+    return _batches[key]
+
+
+_batches: dict[Hashable, tuple[ConvCase, ...]] = {}
+
+
+def _drawn(variant: Variant, dtype: str, rank: int, seed: str) -> tuple[ConvCase, ...]:
     found: list[ConvCase] = []
     draws(lambda case: found.append(case), variant, dtype, rank, seed)  # noqa: PLW0108
     while len(found) < BATCH:  # a domain that holds fewer: the same ones again

@@ -159,13 +159,13 @@ def _load_laws() -> dict[str, Law]:
     return dict(sorted(laws.items(), key=lambda item: natural_order(item[0])))
 
 
-def _import(word: str) -> ModuleType:
+def _import(word: str, suffix: str = "") -> ModuleType:
     path = Path(word)
     if path.suffix != ".py":
         return importlib.import_module(word)
     if not path.is_file():
         raise FileNotFoundError(f"{word} is no file")
-    name = f"convharness_plugin_{path.stem}"
+    name = f"convharness_plugin_{path.stem}{suffix}"
     spec = importlib.util.spec_from_file_location(name, path.resolve())
     assert spec is not None
     assert spec.loader is not None
@@ -180,7 +180,8 @@ def reloaded(implementation: Implementation, variant: str) -> Implementation | N
     word = implementation.origin.removeprefix(PLUGIN)
     if word == implementation.origin or not word.endswith(".py"):
         return None
-    module = _import(word)
+    # beside the first, by whose name its classes are pickled
+    module = _import(word, suffix="_afresh")
     own = getattr(module, "VARIANT", None)
     listed = list(getattr(module, "IMPLEMENTATIONS", {}).get(variant, ()))
     listed += own.implementations if own is not None and own.name == variant else ()

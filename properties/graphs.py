@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from harness.case import ConvCase
 from harness.check import Outputs, Trial, as_outputs
 from harness.tensors import leaves
-from harness.variant import Role, Value
+from harness.variant import Role
 
 
 def several_samples(case: ConvCase) -> ConvCase:
@@ -31,6 +31,8 @@ def beside(t: Trial, case: ConvCase) -> Trial:
 class Fixed(nn.Module):
     """The trial's function of what comes with the batch; all else is held in buffers.
 
+    Of a layer it is the layer itself: its functional form makes one anew in every call.
+
     Args:
         t: The trial.
     """
@@ -38,6 +40,7 @@ class Fixed(nn.Module):
     def __init__(self, t: Trial) -> None:
         super().__init__()
         self.function, self.keywords = t.function, t.keywords
+        self.layer, called = t.layer() if t.implementation.layer else (None, ())
         roles = {arg.name: arg for arg in t.variant.args}
         self.moving = [
             name for name, arg in roles.items()
@@ -51,6 +54,13 @@ class Fixed(nn.Module):
             if name not in self.moving:
                 for i, part in enumerate(parts):
                     self.register_buffer(f"{name}_{i}", part)
+        places = {
+            id(part): (number, i)
+            for number, value in enumerate(t.tensors.values())
+            for i, part in enumerate(value if isinstance(value, tuple) else (value,))
+            if part is not None
+        }
+        self.called = [places.get(id(value)) for value in called]
 
     def inputs(self, t: Trial) -> dict[str, Tensor]:
         """Return what `forward` takes of a trial that differs from this one by its batch alone."""
@@ -59,16 +69,21 @@ class Fixed(nn.Module):
     def forward(self, *given: Tensor) -> tuple[Tensor, ...]:
         """Return the outputs, absent ones left out."""
         rest = iter(given)
-        arguments: list[Value] = []
-        for name, (held, several) in self.shape.items():
+        arguments: list[tuple[Tensor | None, ...]] = []
+        for name, (held, _) in self.shape.items():
             parts = tuple(
                 (next(rest) if name in self.moving else getattr(self, f"{name}_{i}"))
                 if one
                 else None
                 for i, one in enumerate(held)
             )
-            arguments.append(parts if several else parts[0])
-        return tuple(as_outputs(self.function(*arguments, **self.keywords)).values())
+            arguments.append(parts)
+        if self.layer is not None:
+            found = [None if at is None else arguments[at[0]][at[1]] for at in self.called]
+            return tuple(as_outputs(self.layer(*found)).values())
+        kinds = [several for _, several in self.shape.values()]
+        values = [p if several else p[0] for p, several in zip(arguments, kinds, strict=True)]
+        return tuple(as_outputs(self.function(*values, **self.keywords)).values())
 
     def named(self, values: tuple[Tensor, ...], t: Trial) -> Outputs:
         """Return `values` by the names of the trial's outputs."""

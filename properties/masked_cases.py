@@ -6,6 +6,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from harness.call import Declined, declines
 from harness.case import ConvCase
 from harness.check import Trial
 from harness.taps import taps
@@ -15,6 +16,12 @@ from harness.tolerance import Bound
 SCATTERED = "bernoulli:0.5"
 # one mask over the taps for all filters and channels, the bias everywhere
 ONE_MASK_OF_TAPS = {"kernel_mask_shape": None, "bias_where": None}
+
+
+def must_take(t: Trial, **options: str | None) -> None:
+    """Raise Declined unless the implementation computes the case with masks of these `options`."""
+    if reason := declines(t.implementation, t.variant, t.case.with_options(**options)):
+        raise Declined(reason)
 
 
 def holey(case: ConvCase) -> ConvCase:

@@ -95,6 +95,13 @@ class ExplicitConv2dLayer(nn.Module):
         options = {"groups": self.groups, "method": "explicit"}
         return boundary.functional(x, kernels, layers[0].bias, **options)
 
+class DiffConv2d:
+    def __init__(self, kernel_size):
+        self.kernel_size = kernel_size
+
+    def conv2d(self, *args, **options):
+        return diff.conv2d(*args, **options)
+
 class DiffConv2dLayer(nn.Module):
     def __init__(self, c_in, c_out, k, groups=1, bias=True, keep_img_grad_at_invalid=True,
                  train_edge_kernel=False, optimized_for="memory"):
@@ -110,16 +117,6 @@ class DiffConv2dLayer(nn.Module):
         rest = () if edge is None else (edge.weight, edge.bias)
         return diff.functional(x, own.weight, own.bias, *rest, **self.options)
 """
-EDITED = """
-from impls import diff
-
-class DiffConv2d:
-    def __init__(self, kernel_size):
-        self.kernel_size = kernel_size
-
-    def conv2d(self, *args, **options):
-        return diff.conv2d(*args, **options)
-"""
 FILES = {
     "models/__init__.py": "",
     "models/partialconv2d.py": COUNTED + "PartialConv2d = published(partial.PartialConv2d)\n",
@@ -130,7 +127,6 @@ FILES = {
     ),
     "msconv2d.py": SOURCES,
     "tile_concat.py": TILING,
-    "diff_conv2d/functional.py": EDITED,
     "diff_conv2d/layers.py": CONTINUED,
 }  # fmt: skip
 MASKED = "n1 c2>2 i5x4 k3x3 p1x1 s2x1 mask=bernoulli:0.5"
@@ -141,19 +137,19 @@ CASES = {
     "partial/nvidia_multi_channel_groups": f"{MASKED} g2",
     "masked/masked_torch": "n2 c2>2 i5 k3 p0 d2 mask=real",
     "masked/masked_torch_1x1": "n2 c2>2 i4x4x3 k1x1x1 p0x1x0 mask=real",
-    "partial/masked_torch": f"{MASKED} mask_channels=one",
+    "partial/masked_torch": f"{MASKED} mask_batch=one mask_channels=one",
     "partial/masked_torch_channels": MASKED,
     "partial/masked_torch_groups": f"{MASKED} g2",
     "multi_source/msconv": "n2 c2+4+2+2>4 i4x5 k3x3 p1x0 g2",
     "tile_concat/msconv_tied": "n2 c2+1+2+1>4 i4x5 k3x3",
     "tile_concat/tiled": "n2 c2+0+2+1>4 i4x5 k3x3 p1x1",
-    "diff_published/function": f"{SAME} float64 optimized_for=speed",
-    "diff_published/layer": f"{SAME} g2",
-    "diff_published/edge_layer": f"{SAME} edge_kernel=yes",
-    "diff_published/edge_layer_speed": f"{SAME} edge_kernel=yes optimized_for=speed",
-    "boundary_published/partial": f"{SAME} method=partial",
-    "boundary_published/explicit": f"{SAME} method=explicit",
-    "boundary_published/extrapolate": f"{SAME} method=extrapolate",
+    "diff/stfc_function": f"{SAME} b0 float64 optimized_for=speed",
+    "diff/stfc_layer": f"{SAME} g2",
+    "diff/stfc_edge_layer": f"{SAME} edge_kernel=yes",
+    "diff/stfc_edge_layer_speed": f"{SAME} edge_kernel=yes optimized_for=speed",
+    "boundary/stfc_partial": f"{SAME} method=partial",
+    "boundary/stfc_explicit": f"{SAME} method=explicit",
+    "boundary/stfc_extrapolate": f"{SAME} method=extrapolate",
 }
 
 
@@ -187,11 +183,16 @@ def test_adapters_without_a_checkout_say_which_variable_and_go_on(monkeypatch):
     table = load_table([*_paths(), str(ROOT / "examples" / "plugin_by_unfold.py")])
     assert len(table.failures) == len(ADAPTERS)
     for failure, (name, variable) in zip(table.failures, ADAPTERS.items(), strict=True):
-        assert (
-            f"{name}.py is left out: ImportError: {variable}: no checkout of github.com/" in failure
-        )
+        expected = f"ImportError: {variable} must name the folder of a checkout of github.com/"
+        assert f"{name}.py is left out: {expected}" in failure
+        assert failure.endswith(": it is not set")
         assert "\n" not in failure
     assert table.implementation(table.variant("partial"), "by_unfold")
+
+
+def test_an_adapter_is_short():
+    for path in FOLDER.glob("*.py"):
+        assert len(path.read_text(encoding="utf-8").splitlines()) <= 30, path.name
 
 
 def test_every_mode_has_a_case(checkout):

@@ -1,66 +1,30 @@
 """stfc-sciml/DifferentialConv2d: the layers that it compares with, as methods of `boundary`."""
 
-import os
-import sys
-import warnings
 from dataclasses import replace
 
 from torch.func import functional_call
 
-from harness.api import Implementation, Kind
-from impls.boundary import VARIANT as BOUNDARY
+from harness.api import MAKES_LAYERS, checkout, from_layer
 
-sys.path.append(os.environ.get("DIFFCONV2D_PATH", ""))
-try:
-    from diff_conv2d import layers
-except ImportError as e:
-    url = "github.com/stfc-sciml/DifferentialConv2d"
-    raise ImportError(f"DIFFCONV2D_PATH: no checkout of {url}: {e}") from e
-METHODS = {
-    "partial": layers.PartConv2dLayer,
-    "explicit": layers.ExplicitConv2dLayer,
-    "extrapolate": layers.ExtraConv2dLayer,
-}
+URL = "github.com/stfc-sciml/DifferentialConv2d"
+layers = checkout("DIFFCONV2D_PATH", "diff_conv2d.layers", URL)
 
 
-def named(weight, bias, method, keys):  # one kernel, or one per displacement, and one bias
-    if method != "explicit":
-        return {"weight": weight} if bias is None else {"weight": weight, "bias": bias}
-    places = {
-        k: [weight.shape[-1] // 2 - int(d) for d in k.split(".")[1].split("__")] for k in keys
-    }
-    return {k: weight[*at] if k.endswith("weight") else bias for k, at in places.items()}
+def explicit(x, weight, bias, _, *, stride, dilation, groups, method):
+    c_out, c_in, side = weight.shape[2:5]
+    made = layers.ExplicitConv2dLayer(c_in * groups, c_out, side, groups, bias is not None)
+    own = {k: weight[*(side // 2 - int(d) for d in k.split("__"))] for k in made.layers_by_disp}
+    state = {f"layers_by_disp.{k}.weight": kernel for k, kernel in own.items()}
+    state |= {f"layers_by_disp.{k}.bias": bias for k in own if bias is not None}
+    return functional_call(made, state, (x,), tie_weights=False)
 
 
-def by_layer(x, weight, bias, _, *, stride, dilation, groups, method="zeros"):
-    sizes = (weight.shape[-3] * groups, weight.shape[-4], weight.shape[-1], groups)
-    layer = METHODS[method](*sizes, bias is not None).to(weight)
-    state = named(weight, bias, method, layer.state_dict())
-    with warnings.catch_warnings(action="ignore"):  # scipy and NumPy disagree
-        return functional_call(layer, state, (x,), tie_weights=False)
+def mode(name, layer):
+    given = {"sides": (3, 5, 7), "within": lambda case: case.with_options(method=name)}
+    return from_layer(f"stfc_{name}", {2: layer}, takes=("method",), **given)
 
 
-def without(method):
-    def declined(case):
-        sides, ones = {*case.kernel_size}, {*case.stride, *case.dilation}
-        fits = case.option("method", "zeros") == method and len(sides) == 1 and ones == {1}
-        return None if fits and sides <= {3, 5, 7} else "3x3, 5x5, 7x7, stride 1, dilation 1"
-
-    return declined
-
-
-def square(case):
-    side = max(3, *case.kernel_size)
-    half = (side // 2, side // 2)
-    return replace(case, kernel_size=(side, side), padding=half, in_size=(side, side))
-
-
-VARIANT = replace(
-    BOUNDARY, name="boundary_published", layer=None, cases={}, quick=(),
-    options={"method": ("zeros", *METHODS)},
-    domain=replace(BOUNDARY.domain, ranks=(2,), settle=square, strides=False, dilations=False),
-    implementations=tuple(
-        Implementation(name=m, load=lambda: by_layer, kind=Kind.REFERENCE, unsupported=without(m))
-        for m in METHODS
-    ),
-)  # fmt: skip
+EXPLICIT = mode("explicit", layers.ExplicitConv2dLayer)
+FUNCTION = replace(EXPLICIT, load=lambda: explicit, layer=None, lacks=MAKES_LAYERS)
+OTHERS = [mode("partial", layers.PartConv2dLayer), mode("extrapolate", layers.ExtraConv2dLayer)]
+IMPLEMENTATIONS = {"boundary": [FUNCTION, *OTHERS]}

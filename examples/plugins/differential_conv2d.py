@@ -1,59 +1,29 @@
-"""stfc-sciml/DifferentialConv2d: its function and layer, over the part of `diff` that they have."""
+"""stfc-sciml/DifferentialConv2d: its function and layer as implementations of `diff`."""
 
-import os
-import re
-import sys
 from dataclasses import replace
 
-from harness.api import Implementation, Kind, from_layer, per_channel
-from impls.diff import VARIANT as DIFF
+from harness.api import checkout, from_layer
 
-sys.path.append(os.environ.get("DIFFCONV2D_PATH", ""))
-try:
-    from diff_conv2d import functional, layers
-except ImportError as e:
-    url = "github.com/stfc-sciml/DifferentialConv2d"
-    raise ImportError(f"DIFFCONV2D_PATH: no checkout of {url}: {e}") from e
+URL = "github.com/stfc-sciml/DifferentialConv2d"
+layers = checkout("DIFFCONV2D_PATH", "diff_conv2d.layers", URL)
 STATE = [f"{part}_layer.{word}" for part in ("inter", "edge") for word in ("weight", "bias")]
-LIMITS = "^(?!.*k(3x3|5x5|7x7) s1x1 .* d1x1 )|degree"  # as documented
 
 
-def function(x, weight, bias, edge_kernel, _, *, stride, dilation, groups, **options):
-    conv = functional.DiffConv2d(weight.shape[-1]).conv2d
-    y = conv(x, weight, groups, edge_kernel=edge_kernel, **options)
-    return y if bias is None else y + per_channel(bias, y)
+def function(x, weight, _, edge, __, *, stride, dilation, groups, **options):  # it has no bias
+    conv = layers.DiffConv2d(weight.shape[-1]).conv2d
+    return conv(x, weight, groups, edge_kernel=edge, **options)
 
 
-def without(others):
-    return lambda case: "another mode" if re.search(others, str(case)) else None
-
-
-def layer(name, others, edge):  # the function tells what it does in other dtypes than float32
+def mode(name, edge, changes, **options):
     return from_layer(
-        name, {2: layers.DiffConv2dLayer}, state=STATE, train_edge_kernel=edge,
-        takes=("keep_img_grad_at_invalid", "optimized_for"),
-        unsupported=without(LIMITS + "|^(?!.*float32)|" + others),
+        f"stfc_{name}", {2: layers.DiffConv2dLayer}, state=STATE, train_edge_kernel=edge,
+        takes=("keep_img_grad_at_invalid", "optimized_for"), sides=(3, 5, 7),
+        within=lambda case: replace(case, **changes).with_options(degree=None, **options),
     )  # fmt: skip
 
 
-def square(case):
-    side = max(3, *case.kernel_size)
-    half = (side // 2, side // 2)
-    return replace(case, kernel_size=(side, side), padding=half, in_size=(side, side))
-
-
-FUNCTION = Implementation(
-    name="function", load=lambda: function, kind=Kind.REFERENCE,
-    unsupported=without(LIMITS + "|b1 .*edge_kernel"),
-)  # fmt: skip
-VARIANT = replace(
-    DIFF, name="diff_published", layer=None, cases={}, quick=(),
-    options={name: words for name, words in DIFF.options.items() if name != "degree"},
-    domain=replace(DIFF.domain, ranks=(2,), settle=square, strides=False, dilations=False),
-    implementations=(
-        FUNCTION,
-        layer("layer", "edge_kernel", False),
-        layer("edge_layer", "^(?!.*edge_kernel)", True),
-        layer("edge_layer_speed", "^(?!.*edge_kernel.*speed)", True),
-    ),
-)  # fmt: skip
+SINGLE, YES = {"dtype": "float32"}, {"edge_kernel": "yes"}  # the function tells of other dtypes
+FUNCTION = replace(mode("function", False, {"bias": False}), load=lambda: function, layer=None)
+LAYERS = [mode("layer", False, SINGLE, edge_kernel=None), mode("edge_layer", True, SINGLE, **YES),
+          mode("edge_layer_speed", True, SINGLE, **YES, optimized_for="speed")]  # fmt: skip
+IMPLEMENTATIONS = {"diff": [FUNCTION, *LAYERS]}

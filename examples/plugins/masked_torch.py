@@ -1,44 +1,30 @@
 """ivanstepanovftw/masked_torch: its layers as implementations of `masked` and `partial`."""
 
-import os
-import re
-import sys
 from collections import namedtuple
 
-from harness.api import from_layer
+from harness.api import checkout, from_layer
 
-sys.path.append(os.environ.get("MASKED_TORCH_PATH", ""))
-try:
-    from masked_torch import nn
-except ImportError as e:
-    url = "github.com/ivanstepanovftw/masked_torch"
-    raise ImportError(f"MASKED_TORCH_PATH: no checkout of {url}: {e}") from e
-Output = namedtuple("Output", "output mask")
+nn = checkout("MASKED_TORCH_PATH", "masked_torch.nn", "github.com/ivanstepanovftw/masked_torch")
+Output, MANY = namedtuple("Output", "output mask"), {"multichannel": True}
 
 
 def first(result):  # in one group every channel of the new mask is the same
     return Output(result[0], result[1][:, :1])
 
 
-def mode(name, word, others, returns=Output._make, **fixed):
-    return from_layer(
-        name, {rank: getattr(nn, f"{word}{rank}d") for rank in (1, 2, 3)}, returns=returns,
-        unsupported=lambda case: "another mode" if re.search(others, str(case)) else None, **fixed,
-    )  # fmt: skip
+def given(case, channels=None, **options):  # a mask of floating-point numbers
+    options |= {"mask": None} if ("mask", "none") in case.options else {}
+    return case.with_options(padding_mode=None, mask_dtype=None, mask_channels=channels, **options)
 
 
-SHARED = "dtype=bool|^(?!.*(channels=one|mask=none))|n[^01] (?!.*(batch=one|mask=none))"
-PER_CHANNEL, OWN = "dtype=bool|channels=one|mask=none| g", "dtype=bool|channels=one|apply_mask"
-IMPLEMENTATIONS = {
-    "masked": [
-        mode("masked_torch", "MaskedConv", OWN),
-        mode("masked_torch_1x1", "MaskedConv", OWN + "|^(?!.* k1(x1)* )"),
-    ],
-    "partial": [
-        mode("masked_torch", "PartialConv", SHARED),
-        mode(
-            "masked_torch_channels", "PartialConv", PER_CHANNEL + "[^1]", first, multichannel=True
-        ),
-        mode("masked_torch_groups", "PartialConv", PER_CHANNEL + "1 ", multichannel=True),
-    ],
-}
+def mode(suffix, kind, within, returns=Output._make, **fixed):
+    classes = {rank: getattr(nn, f"{kind}Conv{rank}d") for rank in (1, 2, 3)}
+    return from_layer(f"masked_torch{suffix}", classes, returns=returns, within=within, **fixed)
+
+
+SHARED = mode("", "Partial", lambda c: given(c, "one", mask_batch="one"))
+OWN = mode("_channels", "Partial", lambda c: None if c.groups > 1 else given(c), first, **MANY)
+APART = mode("_groups", "Partial", lambda c: given(c) if c.groups > 1 else None, **MANY)
+ANY = mode("", "Masked", lambda c: given(c, apply_mask=None))
+POINT = mode("_1x1", "Masked", ANY.within, sides=(1,))  # where more kernels only raise
+IMPLEMENTATIONS = {"masked": [ANY, POINT], "partial": [SHARED, OWN, APART]}

@@ -1,16 +1,11 @@
 """miaotianyi/multi-source-convolution: MSConv2d as `multi_source`, and tied as `tile_concat`."""
 
-import os
-import sys
+from dataclasses import replace
 
-from harness.api import Implementation, from_layer
+from harness.api import MAKES_LAYERS, checkout, from_layer
 
-sys.path.append(os.environ.get("MSCONV_PATH", ""))
-try:
-    from msconv2d import MSConv2d
-except ImportError as e:
-    url = "github.com/miaotianyi/multi-source-convolution"
-    raise ImportError(f"MSCONV_PATH: no checkout of {url}: {e}") from e
+URL = "github.com/miaotianyi/multi-source-convolution"
+MSConv2d = checkout("MSCONV_PATH", "msconv2d", URL).MSConv2d
 BLOCKS = ("nchw_block", "nch_block", "ncw_block", "nc_block")
 STATE = [[f"{block}.{word}" for block in BLOCKS] for word in ("weight", "bias")]
 MSCONV = from_layer("msconv", {2: MSConv2d}, takes=("padding_mode",), state=STATE)
@@ -23,10 +18,11 @@ def tied(x, weight, bias, **keywords):  # the weights that its README promises f
     return MSCONV.load()(x, sums, bias, **keywords)
 
 
-def declined(case):
-    fits = case.spatial_dims == 2 and case.sources[0] and case.groups == 1
-    return None if fits else "one group with an image only"
+def with_image(case):
+    return replace(case, groups=1) if case.spatial_dims == 2 and case.sources[0] else None
 
 
-TIED = Implementation(name="msconv_tied", load=lambda: tied, unsupported=declined)
+TIED = replace(
+    MSCONV, name="msconv_tied", load=lambda: tied, within=with_image, layer=None, lacks=MAKES_LAYERS
+)
 IMPLEMENTATIONS = {"multi_source": [MSCONV], "tile_concat": [TIED]}

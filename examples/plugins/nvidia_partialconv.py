@@ -1,17 +1,12 @@
 """NVIDIA/partialconv: PartialConv2d and PartialConv3d as implementations of `partial`."""
 
-import os
-import re
-import sys
 from collections import namedtuple
 
-from harness.api import from_layer
+from harness.api import checkout, from_layer
 
-sys.path.append(os.environ.get("PARTIALCONV_PATH", ""))
-try:
-    from models import partialconv2d, partialconv3d
-except ImportError as e:
-    raise ImportError(f"PARTIALCONV_PATH: no checkout of github.com/NVIDIA/partialconv: {e}") from e
+URL = "github.com/NVIDIA/partialconv"
+MODULES = {n: checkout("PARTIALCONV_PATH", f"models.partialconv{n}d", URL) for n in (2, 3)}
+CLASSES = {n: getattr(module, f"PartialConv{n}d") for n, module in MODULES.items()}
 Output = namedtuple("Output", "output mask")
 
 
@@ -19,19 +14,17 @@ def first(result):  # in one group every channel of the new mask is the same
     return Output(result[0], result[1][:, :1])
 
 
-def mode(name, others, returns, many):
-    return from_layer(
-        name, {2: partialconv2d.PartialConv2d, 3: partialconv3d.PartialConv3d}, returns=returns,
-        takes=("padding_mode",), multi_channel=many, return_mask=True,
-        unsupported=lambda case: "another mode" if re.search(others, str(case)) else None,
-    )  # fmt: skip
+def per_channel(case):
+    given = {"mask": None} if ("mask", "none") in case.options else {}
+    return case.with_options(mask_dtype=None, mask_channels=None, **given)
 
 
-PER_CHANNEL = "dtype=bool|channels=one|mask=none| g"
-IMPLEMENTATIONS = {
-    "partial": [
-        mode("nvidia", "dtype=bool|^(?!.*(channels=one|mask=none))", Output._make, False),
-        mode("nvidia_multi_channel", PER_CHANNEL + "[^1]", first, True),
-        mode("nvidia_multi_channel_groups", PER_CHANNEL + "1 ", Output._make, True),
-    ]
-}
+def mode(suffix, many, within, returns=Output._make):
+    fixed = {"takes": ("padding_mode",), "multi_channel": many, "return_mask": True}
+    return from_layer(f"nvidia{suffix}", CLASSES, returns=returns, within=within, **fixed)
+
+
+SHARED = mode("", False, lambda c: c.with_options(mask_dtype=None, mask_channels="one"))
+OWN = mode("_multi_channel", True, lambda c: None if c.groups > 1 else per_channel(c), first)
+APART = mode("_multi_channel_groups", True, lambda c: per_channel(c) if c.groups > 1 else None)
+IMPLEMENTATIONS = {"partial": [SHARED, OWN, APART]}

@@ -1,18 +1,11 @@
 """miaotianyi/multi-source-convolution: its tiling, before torch's convolution, as `tile_concat`."""
 
-import os
-import sys
-
 from torch.nn import Conv2d
 
-from harness.api import from_layer
+from harness.api import checkout, from_layer
 
-sys.path.append(os.environ.get("MSCONV_PATH", ""))
-try:
-    from tile_concat import tile_and_concatenate
-except ImportError as e:
-    url = "github.com/miaotianyi/multi-source-convolution"
-    raise ImportError(f"MSCONV_PATH: no checkout of {url}: {e}") from e
+URL = "github.com/miaotianyi/multi-source-convolution"
+tile_and_concatenate = checkout("MSCONV_PATH", "tile_concat", URL).tile_and_concatenate
 
 
 class Tiled(Conv2d):
@@ -23,9 +16,9 @@ class Tiled(Conv2d):
         return super().forward(tile_and_concatenate(*sources))
 
 
-def declined(case):
-    return None if case.sources[0] else "needs an image"
+def with_image(case):
+    return case if case.sources[0] else None
 
 
-ADDED = from_layer("tiled", {2: Tiled}, takes=("padding_mode",), unsupported=declined)
+ADDED = from_layer("tiled", {2: Tiled}, takes=("padding_mode",), within=with_image)
 IMPLEMENTATIONS = {"tile_concat": [ADDED]}

@@ -12,7 +12,7 @@ from harness.__main__ import main
 from harness.call import declines
 from harness.case import ConvCase
 from harness.layers import from_layer
-from harness.search import Profile, search
+from harness.search import Profile, replay, search
 from harness.table import load_table
 from impls.partial import PartialConv2d
 
@@ -98,6 +98,61 @@ def test_a_strange_layer_is_adapted_and_judged(name, law):
     finding = search(TABLE.laws[law], TABLE.variant(name), STRANGERS[name], EFFORT)
     assert finding.outcome == "HOLDS", finding.screen
     assert finding.cases
+
+
+@pytest.mark.parametrize("name", STRANGERS)
+@pytest.mark.parametrize("law", ["G22d", "G22e", "G38b"])
+def test_a_strange_layer_is_mapped_and_traced_as_it_is(name, law):
+    finding = search(TABLE.laws[law], TABLE.variant(name), STRANGERS[name], EFFORT)
+    assert finding.outcome == "HOLDS", finding.screen
+
+
+@pytest.mark.parametrize("law", ["G37", "G38"])
+@pytest.mark.parametrize("name", ["plain", "multi_source"])
+def test_a_strange_layer_is_compiled_and_exported_as_a_layer(name, law):
+    lines = {"plain": "n2 c2>2 i5x4 k3x3 p1x1", "multi_source": "n2 c2+1>2 i5 k3 p1"}
+    case = ConvCase.parse(lines[name])
+    finding = replay(TABLE.laws[law], TABLE.variant(name), STRANGERS[name], case)
+    assert finding.outcome == "HOLDS", finding.screen
+
+
+SQUARE = from_layer(
+    "square", {2: Inner}, state=("inner.weight", "inner.bias"), sides=(3, 5),
+    within=lambda case: case.with_options(method=None),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("line", "moved"),
+    [
+        ("n1 c1>1 i5x5 k3x3 p1x1", "n1 c1>1 i5x5 k3x3 p1x1"),
+        ("n1 c2>2 i5x5 k3x3 p1x1 s2x1 g2", "n1 c2>2 i5x5 k3x3 p1x1 g2"),
+        ("n1 c1>1 i3x9 k1x5 p0x2", "n1 c1>1 i5x9 k5x5 p2x2"),
+        ("n1 c1>1 i7x7 k7x7 p3x3", "n1 c1>1 i7x7 k5x5 p2x2"),
+        ("n1 c1>1 i2x2 k3x3 p1x1 method=reflect", "n1 c1>1 i3x3 k3x3 p1x1"),
+        ("n1 c1>1 i5x5 k3x3 p2x2 d2x2", "n1 c1>1 i5x5 k3x3 p1x1"),
+        ("n1 c1>1 i5 k3 p1", None),
+    ],
+)
+def test_a_drawn_case_is_moved_to_where_a_layer_computes_it(line, moved):
+    case, inside = ConvCase.parse(line), moved and ConvCase.parse(moved)
+    assert SQUARE.within(case) == inside
+    if inside:
+        assert SQUARE.within(inside) == inside
+        assert declines(SQUARE, TABLE.variant("boundary"), inside) is None
+    assert (declines(SQUARE, TABLE.variant("boundary"), case) is None) == (case == inside)
+
+
+def test_what_within_moves_is_declined_where_it_is_given():
+    case = ConvCase.parse("n1 c1>1 i3x3 k3x3 p1x1 method=reflect")
+    reason = declines(SQUARE, TABLE.variant("boundary"), case)
+    assert reason == "outside of what it computes"
+
+
+def test_a_narrow_layer_meets_its_share_of_cases():
+    finding = search(TABLE.laws["G1"], TABLE.variant("boundary"), SQUARE, EFFORT)
+    assert finding.outcome == "HOLDS", finding.screen
+    assert finding.cases >= EFFORT.cases // 3  # one rank of three
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 _TORCH_MODE = {"reflect": "reflect", "replicate": "replicate", "circular": "circular"}
-_CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 
 def pad_by_mode(x: Tensor, padding: Sequence[int], mode: str) -> Tensor:
@@ -30,15 +29,15 @@ def convolve(
     """Return `conv(x, w) + b` by `torch.convolution`, which takes any rank."""
     if padding_mode != "zeros" and any(padding):
         x, padding = pad_by_mode(x, padding, padding_mode), [0] * len(padding)
-    order = None
+    channels_last = False
     if _is_miscomputed(x, weight):
-        order = _CHANNELS_LAST[x.dim()]
-        order = order if x.is_contiguous(memory_format=order) else torch.contiguous_format
+        channels_last = x.stride(1) == 1
         x, weight = x.contiguous(), weight.contiguous()
     y = torch.convolution(
         x, weight, bias, stride, padding, dilation, False, [0] * len(padding), groups
     )
-    return y if order is None else y.contiguous(memory_format=order)
+    # laid out by moving axes, since vmap knows no memory formats
+    return y.movedim(1, -1).contiguous().movedim(-1, 1) if channels_last else y
 
 
 def _is_miscomputed(x: Tensor, weight: Tensor) -> bool:
@@ -50,4 +49,4 @@ def _is_miscomputed(x: Tensor, weight: Tensor) -> bool:
     is wrong, and some end the process. float16 and float32 are right.
     """
     spread = not (x.is_contiguous() and weight.is_contiguous())
-    return spread and x.dtype is torch.bfloat16 and x.is_cpu and x.dim() in _CHANNELS_LAST
+    return spread and x.dtype is torch.bfloat16 and x.is_cpu and x.dim() > 3

@@ -11,7 +11,7 @@ def _values(t: Trial) -> None:
             value.dtype == expected_dtype(t.case), f"{name}.dtype={value.dtype}, not {t.case.dtype}"
         )
         t.require(value.device.type == t.device, f"{name}.device={value.device}, not {t.device}")
-    t.agree(got, t.truth(), t.bound())
+    t.agree(got, t.truth(), t.bound)
 
 
 AGREES = Law(
@@ -26,7 +26,7 @@ AGREES = Law(
 
 def _gradients(t: Trial) -> None:
     if t.implementation.differentiable:
-        t.agree(t.gradients(), t.true_gradients(), t.gradient_bound(), "gradient")
+        t.agree(t.gradients(), t.true_gradients(), t.gradient_bound, "gradient")
 
 
 GRADIENTS_AGREE = Law(

@@ -163,8 +163,8 @@ MASK_IS_CONSTANT = Law(
 )
 
 
-def _uniform_in_float32(case: ConvCase) -> ConvCase:
-    return replace(shared_by_channels(holey(case)), dtype="float32")
+def _uniform(case: ConvCase) -> ConvCase:
+    return shared_by_channels(holey(case))
 
 
 def _different_in_channels(case: ConvCase) -> ConvCase:
@@ -196,7 +196,7 @@ FINITE_DIFFERENCES = Law(
     statement="(f(w + v) - f(w - v)) / 2 = <df/dw, v>",
     domain="masks that are the same for all channels: else m' depends on w, and is held constant",
     requires=SCALED,
-    within=_uniform_in_float32,
+    within=_uniform,
     outside=_different_in_channels,
     check=_finite_difference,
 )

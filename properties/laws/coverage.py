@@ -19,6 +19,7 @@ from properties.masked_cases import (
     counted,
     given,
     holey,
+    must_take,
     own_mask,
     shared_by_channels,
     signal,
@@ -161,6 +162,7 @@ EMPTY_WINDOWS_GIVE_ZERO = Law(
 
 
 def _uniform(t: Trial) -> None:
+    must_take(t, mask_channels=None)
     mask = own_mask(t)
     got = t(mask=mask.expand(-1, t.case.c_in, *t.case.in_size).clone())
     expected = {name: value.expand_as(got[name]) for name, value in t().items()}

@@ -18,7 +18,7 @@ from properties.gradient_cases import (
     of_gradients,
     pulled_back,
 )
-from properties.masked_cases import given, own_mask, several_samples, twice
+from properties.masked_cases import given, must_take, own_mask, several_samples, twice
 
 
 def _asked_alone(t: Trial) -> None:
@@ -160,6 +160,7 @@ def _shared_mask(case: ConvCase) -> ConvCase:
 
 
 def _gradients_of_copies(t: Trial) -> None:
+    must_take(t, mask_batch=None)
     copies = own_mask(t).expand(t.case.n, *own_mask(t).shape[1:])
     t.agree(t.gradients(), t.gradients(mask=copies), twice(t.gradient_bound()), "gradient")
 

@@ -18,6 +18,7 @@ from properties.masked_cases import (
     drawn_mask,
     given,
     holey,
+    must_take,
     own_mask,
     several_samples,
     shared_by_channels,
@@ -191,6 +192,7 @@ PARTS_ADD_UP = Law(
 
 
 def _copied(t: Trial, axis: int, count: int) -> None:
+    must_take(t, **{("mask_batch", "mask_channels")[axis]: None})
     mask = own_mask(t)
     sizes = [count if a == axis else size for a, size in enumerate(mask.shape)]
     got = t(mask=mask.expand(sizes).clone())

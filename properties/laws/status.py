@@ -14,6 +14,7 @@ from harness.check import Trial
 from harness.law import Law
 from harness.tensors import each, torch_dtype
 from harness.variant import Implementation, Kind, Role, Trait, Value, Variant
+from properties.moves import spans
 
 MASK_VALUES = (2.0, -1.0, float("nan"))
 
@@ -61,9 +62,17 @@ def _is_refused(t: Trial, malformed: Malformed) -> None:
 # -- geometry and dtypes -------------------------------------------------------------------------
 
 
+def _is_told(t: Trial, name: str) -> bool:
+    """Whether a stranger's callable takes `name` at all; what it is never told it cannot refuse."""
+    axes = zip(t.case.in_size, t.case.receptive_field, strict=True)
+    roomy = tuple(size + 2 * field for size, field in axes)
+    case = replace(t.case, in_size=roomy, **{name: (2,) * t.case.spatial_dims})
+    return not t.implementation.origin or t.implementation.unsupported(case) is None
+
+
 def _geometries(t: Trial) -> Iterator[Malformed]:
     case, rank = t.case, t.case.spatial_dims
-    for name in ("stride", "dilation"):
+    for name in (word for word in ("stride", "dilation") if _is_told(t, word)):
         for word, entry in (("zero", 0), ("negative", -1)):
             entries = (*(1,) * (rank - 1), entry)
             yield Malformed(wrong=f"{word} {name}", keywords={name: entries})
@@ -176,11 +185,13 @@ def _disagreeing(t: Trial) -> Iterator[Malformed]:
     sources = t.tensors["x"]
     assert isinstance(sources, tuple)
     present = [i for i, source in enumerate(sources) if source is not None]
+    spanned = spans(t.case.spatial_dims)
     for i in present if len(present) > 1 else ():
         source = sources[i]
         assert isinstance(source, Tensor)
         for axis, word in ((0, "of more samples"), (source.dim() - 1, "longer on its last axis")):
-            if axis == 1:  # a scalar: its last axis counts channels
+            beside = {a for j in present if j != i for a in spanned[j]}
+            if axis and not {*spanned[i][-1:]} & beside:  # a size that no other source tells
                 continue
             changed = (*sources[:i], _longer(source, axis, 1), *sources[i + 1 :])
             yield Malformed(wrong=f"source {i} {word}", tensors={"x": changed})

@@ -123,6 +123,19 @@ class _SharesByThread(_Forward):
         return self.right(self.x, *rest)
 
 
+class _IsReadyTooEarly(_Forward):
+    """Makes its factor at the first call, in two steps: a second first call meets the first one."""
+
+    factor: float | None = None
+
+    def __call__(self, *inputs: Any) -> Any:
+        if self.factor is None:
+            self.factor = 2.0
+            self.factor -= float(torch.ones(()))
+        factor = self.factor
+        return _scaled(self.right(*inputs), factor)
+
+
 class _RunsItsOwnWeight(_Forward):
     """Reads its weight past whatever stands in for it."""
 
@@ -215,6 +228,7 @@ _ANYWHERE: dict[str, Spoil] = {
     "constant_is_not_moved": _HoldsAConstant.into,
     "pickle_grows": _RemembersShapes.into,
     "signal_is_left_on_the_module": _SharesByThread.into,
+    "first_call_races": _IsReadyTooEarly.into,
     "weight_is_read_past_parametrizations": _RunsItsOwnWeight.into,
     "hooks_are_passed_by": _pass_hooks,
     "deepcopy_shares_weights": _share_copies,
