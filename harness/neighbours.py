@@ -9,6 +9,9 @@ from harness.case import CaseError, ConvCase
 from harness.variant import Variant
 
 
+PER_AXIS = ("in_size", "kernel_size", "stride", "padding", "dilation")
+
+
 @dataclass(frozen=True, slots=True)
 class Neighbour:
     """A case one step from another, what the step was, and whether the law fails there too.
@@ -53,8 +56,8 @@ def _simpler(case: ConvCase, variant: Variant) -> Iterator[tuple[str, ConvCase]]
     if case.n > 1:
         changes.append((f"n {case.n}->{case.n - 1}", {"n": case.n - 1}))
     changes += _fewer_channels(case)
-    for letter, name, least in (("i", "in_size", 1), ("k", "kernel_size", 1), ("s", "stride", 1),
-                                ("p", "padding", 0), ("d", "dilation", 1)):  # fmt: skip
+    for letter, name in zip("ikspd", PER_AXIS, strict=True):
+        least = int(name != "padding")
         sizes = getattr(case, name)
         step = 2 if name == "kernel_size" and variant.domain.odd_kernels else 1
         for axis, size in enumerate(sizes):
@@ -62,6 +65,11 @@ def _simpler(case: ConvCase, variant: Variant) -> Iterator[tuple[str, ConvCase]]
                 smaller = (*sizes[:axis], size - step, *sizes[axis + 1 :])
                 label = f"{letter}[{axis}] " if len(sizes) > 1 else f"{letter} "
                 changes.append((f"{label}{size}->{size - step}", {name: smaller}))
+    if case.spatial_dims - 1 in variant.domain.ranks and not case.sources:
+        for axis in range(case.spatial_dims):
+            sizes = {name: getattr(case, name) for name in PER_AXIS}
+            fewer = {name: (*size[:axis], *size[axis + 1 :]) for name, size in sizes.items()}
+            changes.append((f"without axis {axis}", dict(fewer)))
     if case.bias:
         changes.append(("b 1->0", {"bias": False}))
     if case.layout != "contiguous":

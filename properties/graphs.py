@@ -51,7 +51,7 @@ class Fixed(nn.Module):
             several = isinstance(value, tuple)
             parts = value if several else (value,)
             self.shape[name] = [part is not None for part in parts], several
-            if name not in self.moving:
+            if name not in self.moving and self.layer is None:
                 for i, part in enumerate(parts):
                     self.register_buffer(f"{name}_{i}", part)
         places = {
@@ -72,7 +72,7 @@ class Fixed(nn.Module):
         arguments: list[tuple[Tensor | None, ...]] = []
         for name, (held, _) in self.shape.items():
             parts = tuple(
-                (next(rest) if name in self.moving else getattr(self, f"{name}_{i}"))
+                (next(rest) if name in self.moving else getattr(self, f"{name}_{i}", None))
                 if one
                 else None
                 for i, one in enumerate(held)
