@@ -8,7 +8,7 @@ import torch
 
 # Hypothesis' own option --hypothesis-profile selects one of these; harness.search reads how many
 # cases that means.
-for _profile in ("quick", "dev", "ci", "soak", "deep"):
+for _profile in ("quick", "dev", "ci", "deep"):
     hypothesis.settings.register_profile(_profile, deadline=None)
 
 

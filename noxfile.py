@@ -59,9 +59,8 @@ def properties(session: nox.Session) -> None:
 
 @nox.session
 def soak(session: nox.Session) -> None:
-    """Judge at least 1,000 cases for every law and implementation: about 30 minutes."""
-    arguments = ("--hypothesis-profile=soak", "--timeout=3600", *session.posargs)
-    run(session, "pytest", "properties/test_laws.py", *WORKERS, *arguments)
+    """Judge every law over every implementation, round after round, for 30 minutes."""
+    run(session, "harness", "soak", *session.posargs)
 
 
 @nox.session

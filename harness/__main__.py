@@ -71,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
         ("mutants", kills, "how many cases every law needs to refute every mutant"),
         ("rates", rates, "cases a minute of the law engine"),
         ("ratchet", ratchet, "how much of their bounds the errors use, against what is kept"),
-        ("soak", soak, "what a long run of the laws came to"),
+        ("soak", soak, "laws round after round: any refutation is a false alarm"),
     ):
         command = commands.add_parser(name, help=purpose)
         module.add_arguments(command)

@@ -10,18 +10,19 @@ FOLDER = "CONVHARNESS_FLIGHT"
 LONGEST = 2000
 
 _files: dict[Path, int] = {}
+_folder: str | None = None
 _name = os.environ.get("PYTEST_XDIST_WORKER", "main")
 
 
-def fly_as(name: str) -> None:
-    """Note the flights of this process under `name` from now on."""
-    global _name
-    _name = name
+def fly_as(name: str, folder: str | Path | None) -> None:
+    """Note the flights of this process under `name` in `folder` from now on."""
+    global _name, _folder
+    _name, _folder = name, None if folder is None else str(folder)
 
 
 def note(flight: str) -> None:
     """Write down what is about to be tried, over what was tried before."""
-    folder = os.environ.get(FOLDER)
+    folder = _folder or os.environ.get(FOLDER)
     if folder is None:
         return
     path = Path(folder) / f"{_name}.flight"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -96,11 +96,16 @@ def as_verdict(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Court:
-    """What a child needs to know to judge: where the table comes from, how hard, on which device."""
+    """What a child needs to know to judge: the table, how hard, on which device.
+
+    `flights` is the folder where it notes what it tries; `seed` takes the place of the profile's.
+    """
 
     plugins: tuple[str, ...]
     profile: str
     device: str
+    flights: str = ""
+    seed: int | None = None
 
 
 Unit = tuple[str, str, str]
@@ -121,17 +126,18 @@ def judge(
     for unit in units:
         by_variant.setdefault(unit[0], []).append(unit)
     work = list(by_variant.values())
-    jobs = [
-        Job(session="harness.judge:judge_session", common=court, units=some,
-            timeout_s=lambda _: UNIT_TIMEOUT_S) for some in work
-    ]  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="convharness-") as scratch:
+        common = replace(court, flights=scratch)
+        jobs = [
+            Job(session="harness.judge:judge_session", common=common, units=some,
+                timeout_s=lambda _: UNIT_TIMEOUT_S) for some in work
+        ]  # fmt: skip
         pool = Pool(
             method="forkserver",
             parallel=parallel,
             scratch=Path(scratch),
             preload=("harness.judge", *(m for m in sys.modules if m.startswith(PACKAGES))),
-            environment={"OMP_NUM_THREADS": "1", flight.FOLDER: scratch},
+            environment={"OMP_NUM_THREADS": "1"},
             deadline_s=deadline_s,
         )
         for report in pool.run(jobs):
@@ -166,12 +172,15 @@ def judge_session(court: Court, cursor: Any) -> Callable[[Unit], Finding]:
     torch.set_num_threads(1)  # on tensors this small a second thread costs three times its worth
     table = load_table(court.plugins)
     corpus = load_corpus(PROPERTIES / "corpus")
+    profile = PROFILES[court.profile]
+    if court.seed is not None:
+        profile = replace(profile, seed=court.seed)
 
     def find(unit: Unit) -> Finding:
-        flight.fly_as(unit[0])
+        flight.fly_as(unit[0], court.flights)
         variant, law = table.variant(unit[0]), table.law(unit[2])
         return search(
-            law, variant, table.implementation(variant, unit[1]), PROFILES[court.profile],
+            law, variant, table.implementation(variant, unit[1]), profile,
             device=court.device, variants=table.variants,
             first=[case for name, law_id, case in corpus if (name, law_id) == (unit[0], law.id)],
         )  # fmt: skip

@@ -24,9 +24,9 @@ from harness.search import COSTLY, Profile, search
 from harness.table import Table, load_table
 
 ROOT = Path(__file__).parents[1]
-EFFORT = Profile(cases=60, shrink=False, least=60)
+EFFORT = Profile(cases=60, shrink=False)
 # One case of every dtype and rank: enough for most, a fifth of the price.
-FIRST = Profile(cases=12, shrink=False, least=12)
+FIRST = Profile(cases=12, shrink=False)
 AGREEMENT = ("G1", "G1b")
 UNIT_TIMEOUT_S = 600.0
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from harness.case import CaseError, ConvCase
 from harness.variant import Variant
 
-
 PER_AXIS = ("in_size", "kernel_size", "stride", "padding", "dilation")
 
 

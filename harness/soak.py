@@ -1,60 +1,113 @@
-"""The soak: what a long run of the laws over right implementations came to."""
+"""The soak: laws over right implementations, round after round, where any refutation is an alarm."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
-from datetime import datetime
+import itertools
+import random
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from harness import clock
+from harness.benchmark import describe_run
 from harness.evidence import EVIDENCE, Evidence, Made
+from harness.judge import Court, Unit, judge, pairs
 from harness.law import natural_order
-from harness.results import Outcome, ResultsError, Verdict, load_run
+from harness.machine import choose_device
+from harness.results import Outcome, Recorder, Verdict
 from harness.search import COSTLY
 from harness.table import Table
 
 ROOT = Path(__file__).parents[1]
+# A round whose few cases of a dtype were all vacuous is said, but is no alarm.
+ALARMS = (Outcome.REFUTED, Outcome.CRASHED)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `soak`."""
-    parser.add_argument("folder", metavar="RUN", type=Path, help="of results/, with the verdicts")
+    parser.add_argument("--minutes", type=float, default=30.0, metavar="M")
+    parser.add_argument("--processes", type=int, default=2, metavar="P")
+    parser.add_argument("--variant", action="append", default=[], help="only this variant")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--seed", type=int, help="of the first round; by chance if not given")
     parser.add_argument("--write", action="store_true", help=f"keep the table in {EVIDENCE.name}/")
 
 
 def run(options: argparse.Namespace, table: Table) -> int:
-    """Print cases and refutations by law; return 1 where there is a refutation."""
-    loaded = load_run(options.folder)
-    rows = [row for row in loaded.verdicts if row.status is not Outcome.UNSUPPORTED]
-    if not rows:
-        raise ResultsError(f"{options.folder}: holds no verdicts")
-    refuted = [row for row in rows if row.status is not Outcome.HOLDS]
-    total = sum(row.cases for row in rows)
-    about = (
-        f"{total:,} cases over {len(rows):,} pairs of law and implementation, seed "
-        f"{loaded.run.seed}: {len(refuted)} refuted. A pair gets fewer than the others where the "
-        "law's domain holds no more that differ, or where one case of it takes seconds (costly)."
-    )
-    entries = [_row(name, rows, table) for name in sorted({r.law for r in rows}, key=natural_order)]
-    for entry in entries:
-        print("  ".join(str(cell).ljust(10) for cell in entry))
-    print(about)
-    if options.write:
-        made = Made.here("nox -s soak", datetime.fromisoformat(loaded.run.started), ROOT)
-        evidence = Evidence(
-            name="soak", title="Soak: no false alarm", about=about, made=made,
-            columns=("law", "name", "pairs", "cases", "fewest of a pair", "refuted"),
-            rows=tuple(entries),
-        )  # fmt: skip
-        print(f"kept in {evidence.save(EVIDENCE)}")
-    return int(bool(refuted))
-
-
-def _row(law_id: str, rows: Sequence[Verdict], table: Table) -> tuple[str | float, ...]:
-    own = [row for row in rows if row.law == law_id]
-    law = table.laws.get(law_id)
-    costly = " (costly)" if law is not None and law.share < COSTLY else ""
-    return (
-        law_id, own[0].law_name + costly, len(own), sum(row.cases for row in own),
-        min(row.cases for row in own), sum(row.status is not Outcome.HOLDS for row in own),
+    """Judge every pair again and again until the time is up; return 1 where one is refuted."""
+    deadline = clock.monotonic_s() + 60 * options.minutes
+    seed = random.SystemRandom().randrange(2**32) if options.seed is None else options.seed
+    device, started = choose_device(options.device), clock.utc_now()
+    units = [(v.name, i.name, law.id) for law, v, i in pairs(table, options.variant)]
+    names = dict.fromkeys(name for name, *_ in units)
+    described = describe_run(
+        table, {name: table.variant(name).reference.name for name in names},
+        argv=("python3", "-m", "harness", "soak"), device=device, threads=1, seed=seed,
     )  # fmt: skip
+    recorder = Recorder(ROOT / "results" / described.id)
+    recorder.write_run(described)
+    found: dict[Unit, list[Verdict]] = {unit: [] for unit in units}
+    for row in _rounds(table, units, described.id, device, seed, options.processes, deadline):
+        recorder.add(row)
+        found[row.variant, row.implementation, row.law].append(row)
+        total = sum(r.cases for rows in found.values() for r in rows)
+        print(f"\r{total:,} cases", end="", file=sys.stderr, flush=True)
+        if row.status not in {Outcome.HOLDS, Outcome.UNSUPPORTED}:
+            said = row.replay or row.detail
+            print(f"\n{row.status} {row.variant}/{row.implementation} {row.law}: {said}")
+    print(file=sys.stderr)
+    made = Made.here("python3 -m harness soak --write", started, ROOT)
+    evidence = _evidence(table, found, made, seed)
+    print(f"{evidence.about}\nresults: {recorder.folder}")
+    if options.write:
+        print(f"kept in {evidence.save(EVIDENCE)}")
+    return int(any(evidence.column("refuted")))
+
+
+def _rounds(
+    table: Table, units: Sequence[Unit], run_id: str, device: str, seed: int, processes: int,
+    deadline_s: float,
+) -> Iterator[Verdict]:  # fmt: skip
+    """Yield the verdicts of one round after another, each with a seed of its own."""
+    for number in itertools.count():
+        if clock.monotonic_s() >= deadline_s:
+            return
+        # laws of which a case takes seconds: in the first round alone
+        chosen = [u for u in units if not number or table.laws[u[2]].share >= COSTLY]
+        court = Court(plugins=(), profile="soak", device=device, seed=seed + number)
+        yield from judge(
+            table, court, chosen, run_id=run_id, parallel=processes, deadline_s=deadline_s
+        )
+
+
+def _evidence(
+    table: Table, found: Mapping[Unit, Sequence[Verdict]], made: Made, seed: int
+) -> Evidence:
+    judged = {
+        unit: [row for row in rows if row.status is not Outcome.UNSUPPORTED]
+        for unit, rows in found.items()
+    }
+    judged = {unit: rows for unit, rows in judged.items() if rows}
+    entries = []
+    for law_id in sorted({unit[2] for unit in judged}, key=natural_order):
+        own = [rows for unit, rows in judged.items() if unit[2] == law_id]
+        cases = [sum(row.cases for row in rows) for rows in own]
+        law = table.laws[law_id]
+        costly = " (costly)" if law.share < COSTLY else ""
+        bad = sum(any(row.status in ALARMS for row in rows) for rows in own)
+        entries.append((law_id, law.name + costly, len(own), sum(cases), min(cases), bad))
+    total, refuted = sum(entry[3] for entry in entries), sum(entry[5] for entry in entries)
+    return Evidence(
+        name="soak",
+        title="Soak: no false alarm",
+        about=(
+            f"{total:,} cases over {len(judged):,} of {len(found):,} pairs of law and "
+            f"implementation, in rounds from seed {seed} on: {refuted} pairs refuted. A law gets "
+            "fewer cases where its domain holds no more that differ, where a case takes long, or "
+            "where time ran out."
+        ),
+        made=made,
+        columns=("law", "name", "pairs", "cases", "fewest of a pair", "refuted"),
+        rows=tuple(entries),
+    )

@@ -10,7 +10,7 @@ from harness import flight
 DIES = """
 import os, signal
 from harness import flight
-flight.fly_as("worker")
+flight.fly_as("worker", None)
 flight.note("plain/library/G1 " + "n1 c1>1 i9 k1 " * 200)
 flight.note("plain/library/G1 n1 c1>1 i3 k1")
 os.kill(os.getpid(), signal.SIGKILL)

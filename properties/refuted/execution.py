@@ -1,6 +1,6 @@
 """Faults that only show in how a call is run: in threads, again, in another dtype or layout."""
 
-import time
+import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -36,7 +36,7 @@ def _workspace_is_shared(right: Any) -> Any:
 
     def wrong(x: Any, *rest: Any, **keywords: Any) -> Any:
         workspace["x"] = x
-        time.sleep(1e-4)  # what a larger signal would take to be copied
+        threading.Event().wait(1e-4)  # what a larger signal would take to be copied
         return right(workspace["x"], *rest, **keywords)
 
     return wrong
