@@ -66,7 +66,12 @@ def _is_told(t: Trial, name: str) -> bool:
     """Whether a stranger's callable takes `name` at all; what it is never told it cannot refuse."""
     axes = zip(t.case.in_size, t.case.receptive_field, strict=True)
     roomy = tuple(size + 2 * field for size, field in axes)
-    case = replace(t.case, in_size=roomy, **{name: (2,) * t.case.spatial_dims})
+    changed: dict[str, Any] = {name: (2,) * t.case.spatial_dims}
+    if name == "groups":
+        channels = {"c_in": 2 * t.case.c_in, "c_out": 2 * t.case.c_out}
+        changed = {"groups": 2 * t.case.groups, "sources": tuple(2 * c for c in t.case.sources)}
+        changed |= channels
+    case = replace(t.case, in_size=roomy, **changed)
     return not t.implementation.origin or t.implementation.unsupported(case) is None
 
 
@@ -77,7 +82,7 @@ def _geometries(t: Trial) -> Iterator[Malformed]:
             entries = (*(1,) * (rank - 1), entry)
             yield Malformed(wrong=f"{word} {name}", keywords={name: entries})
         yield Malformed(wrong=f"{name} with an axis too many", keywords={name: (1,) * (rank + 1)})
-    for groups in (0, -1, case.c_in + 1):
+    for groups in (0, -1, case.c_in + 1) if _is_told(t, "groups") else ():
         yield Malformed(wrong=f"groups={groups}", keywords={"groups": groups})
     if "padding" in t.keywords and not t.implementation.origin:  # torch's layers crop by it
         negative = (*case.padding[:-1], -1)
@@ -95,7 +100,9 @@ def _geometries(t: Trial) -> Iterator[Malformed]:
 
 def _dtypes(t: Trial) -> Iterator[Malformed]:
     other = torch_dtype("float32" if t.case.dtype == "float64" else "float64")
-    for name in t.names(Role.SIGNAL, Role.WEIGHT, Role.BIAS, Role.NOISE):
+    # a stranger's sum with a bias of another dtype promotes, as torch's sums do
+    added = () if t.implementation.origin else (Role.BIAS, Role.NOISE)
+    for name in t.names(Role.SIGNAL, Role.WEIGHT, *added):
         changed = each(t.tensors[name], lambda v: v.to(other))
         yield Malformed(wrong=f"{name} of another dtype", tensors={name: changed})
 
@@ -117,7 +124,7 @@ REFUSES_AS_THE_ORACLE_DOES = Law(
     name="refuses_what_the_oracle_refuses",
     statement="a geometry that cannot be, mixed dtypes or a mask outside of [0, 1] raises the "
     "class that the public form of the oracle raises",
-    domain="the public form; a stranger's callable may raise another class, crop by a negative "
+    domain="the public form; a stranger's callable may raise another class, add a bias of another dtype, crop by a "
     "padding and take any mask value",
     check=_refuses_as_the_oracle_does,
     about_oracle=False,

@@ -171,6 +171,7 @@ JVP_OF_BIAS = Law(
     check=_jvp_of_bias,
     ability=Ability.FORWARD_MODE,
     share=0.5,
+    zero_is_right=True,  # a bias does nothing where nothing is present
 )
 
 

@@ -1,0 +1,54 @@
+"""What long runs and rates come to, as tables."""
+
+from datetime import UTC, datetime
+
+from harness import rates, soak
+from harness.evidence import Made
+from harness.judge import as_verdict
+from harness.results import Outcome
+from harness.search import Finding
+from harness.table import load_table
+
+TABLE = load_table()
+PLAIN, LAW = TABLE.variant("plain"), TABLE.law("G1")
+MADE = Made(date=f"{datetime(2026, 1, 31, tzinfo=UTC):%Y-%m-%d}", commit="c0ffee", machine="a core",
+            command="nox -s soak")  # fmt: skip
+
+
+def _row(outcome, cases):
+    finding = Finding(outcome=outcome, cases=cases)
+    return as_verdict("run", LAW, PLAIN, PLAIN.reference, finding)
+
+
+def test_cases_of_all_rounds_add_up_and_a_refutation_is_counted_once_a_pair():
+    found = {
+        ("plain", "library", "G1"): [_row(Outcome.HOLDS, 60), _row(Outcome.REFUTED, 7)],
+        ("plain", "onednn", "G1"): [_row(Outcome.HOLDS, 60), _row(Outcome.MISTRUSTED, 60)],
+        ("plain", "library", "G4"): [_row(Outcome.UNSUPPORTED, 0)],
+    }
+    evidence = soak._evidence(TABLE, found, MADE, seed=3)
+    assert evidence.rows == (("G1", LAW.name, 2, 187, 67, 1),)
+    assert "187 cases over 2 of 3 pairs" in evidence.about
+    assert "from seed 3 on: 1 pairs refuted" in evidence.about
+
+
+def test_a_round_keeps_every_verdict_and_ends_in_time(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(soak, "ROOT", tmp_path)
+    monkeypatch.setattr(soak, "pairs", lambda *_: [(LAW, PLAIN, PLAIN.reference)])
+    moments = iter((0.0, 1.0, 1e9))
+    monkeypatch.setattr(soak.clock, "monotonic_s", lambda: next(moments, 1e9))
+    monkeypatch.setattr(soak, "judge", lambda *_, **__: iter([_row(Outcome.HOLDS, 120)]))
+    options = soak.argparse.Namespace(
+        minutes=1.0, processes=1, variant=["plain"], device="cpu", seed=5, write=False
+    )
+    assert soak.run(options, TABLE) == 0
+    assert "120 cases over 1 of 1 pairs" in capsys.readouterr().out
+    assert len(list(tmp_path.glob("results/*/verdicts.jsonl"))) == 1
+
+
+def test_a_rate_counts_the_cases_of_every_form():
+    law, name, axes, forms, cases, rate = rates._row(LAW, PLAIN, "2", 24, TABLE)
+    assert (law, name, axes) == ("G1", "plain", "2")
+    assert forms >= 1
+    assert cases >= 24
+    assert rate > 0
