@@ -61,6 +61,7 @@ def _adjoint(t: Trial, *roles: Role) -> None:
         tier = max(tier, bound.tier)
     if (tier := max(tier, slack.tier)) != "T0":
         error = error + left_error + right_error
+    error = error.nan_to_num(inf, inf)  # where float16 overflows nothing can be compared
     t.agree({"<Jv, dy>": left}, {"<Jv, dy>": right}, {"<Jv, dy>": Bound(error=error, tier=tier)})
 
 
