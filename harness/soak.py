@@ -100,7 +100,7 @@ def _evidence(
     total, refuted = sum(entry[3] for entry in entries), sum(entry[5] for entry in entries)
     return Evidence(
         name="soak",
-        title="Soak: no false alarm",
+        title="Soak",
         about=(
             f"{total:,} cases over {len(judged):,} of {len(found):,} pairs of law and "
             f"implementation, in rounds from seed {seed} on: {refuted} pairs refuted. A law gets "
