@@ -46,7 +46,9 @@ def _is_miscomputed(x: Tensor, weight: Tensor) -> bool:
     PyTorch 2.13 on CPUs, bfloat16, signal or weight in channels_last or a part of such a tensor:
     with groups of one input channel and several outputs `x (1, 2, 4, 4)`, `w (4, 1, 3, 3)`,
     stride (1, 2) gives a wrong output; elsewhere, with one group too, the gradient of the weight
-    is wrong, and some end the process. float16 and float32 are right.
+    is wrong, and some end the process. No wrong float16 is known. A wrong float32 is, and is not
+    avoided here: ones `x (2, 1, 5, 4, 3)` of strides (60, 1, 12, 3, 1), `w (1, 1, 1, 1, 2)`,
+    stride (1, 1, 2).
     """
     spread = not (x.is_contiguous() and weight.is_contiguous())
     return spread and x.dtype is torch.bfloat16 and x.is_cpu and x.dim() > 3

@@ -120,8 +120,8 @@ def _pushed_forward(t: Trial, *roles: Role) -> Tensor:
         return _tangent(t(**duals)["output"])
 
 
-def _jvp_of_signal(t: Trial) -> None:
-    pushed = _pushed_forward(t, Role.SIGNAL)
+def _jvp(t: Trial, role: Role) -> None:
+    pushed = _pushed_forward(t, role)
     t.agree({"output": pushed}, _linear_part(t), t.bound(), "tangent")
 
 
@@ -132,14 +132,9 @@ JVP_OF_SIGNAL = Law(
     domain=WHERE_AFFINE,
     requires=SIGNAL,
     within=affine,
-    check=_jvp_of_signal,
+    check=lambda t: _jvp(t, Role.SIGNAL),
     ability=Ability.FORWARD_MODE,
 )
-
-
-def _jvp_of_weight(t: Trial) -> None:
-    pushed = _pushed_forward(t, Role.WEIGHT)
-    t.agree({"output": pushed}, _linear_part(t), t.bound(), "tangent")
 
 
 JVP_OF_WEIGHT = Law(
@@ -149,7 +144,7 @@ JVP_OF_WEIGHT = Law(
     domain=WHERE_AFFINE,
     requires=WEIGHT,
     within=affine,
-    check=_jvp_of_weight,
+    check=lambda t: _jvp(t, Role.WEIGHT),
     ability=Ability.FORWARD_MODE,
 )
 
