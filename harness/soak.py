@@ -7,6 +7,7 @@ import itertools
 import random
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from harness import clock
@@ -27,6 +28,9 @@ ALARMS = (Outcome.REFUTED, Outcome.CRASHED)
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `soak`."""
     parser.add_argument("--minutes", type=float, default=30.0, metavar="M")
+    parser.add_argument(
+        "--least", type=int, default=1000, metavar="CASES", help="of every pair; then it ends"
+    )
     parser.add_argument("--processes", type=int, default=2, metavar="P")
     parser.add_argument("--variant", action="append", default=[], help="only this variant")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
@@ -35,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace, table: Table) -> int:
-    """Judge every pair again and again until the time is up; return 1 where one is refuted."""
+    """Judge every pair until it had its cases or time is up; return 1 where one is refuted."""
     deadline = clock.monotonic_s() + 60 * options.minutes
     seed = random.SystemRandom().randrange(2**32) if options.seed is None else options.seed
     device, started = choose_device(options.device), clock.utc_now()
@@ -48,10 +52,14 @@ def run(options: argparse.Namespace, table: Table) -> int:
     recorder = Recorder(ROOT / "results" / described.id)
     recorder.write_run(described)
     found: dict[Unit, list[Verdict]] = {unit: [] for unit in units}
-    for row in _rounds(table, units, described.id, device, seed, options.processes, deadline):
+    court = Court(plugins=(), profile="soak", device=device, seed=seed)
+    for row in _rounds(
+        table, court, found, options.least,
+        run_id=described.id, parallel=options.processes, deadline_s=deadline,
+    ):  # fmt: skip
         recorder.add(row)
         found[row.variant, row.implementation, row.law].append(row)
-        total = sum(r.cases for rows in found.values() for r in rows)
+        total = sum(map(_cases, found.values()))
         print(f"\r{total:,} cases", end="", file=sys.stderr, flush=True)
         if row.status not in {Outcome.HOLDS, Outcome.UNSUPPORTED}:
             said = row.replay or row.detail
@@ -66,19 +74,32 @@ def run(options: argparse.Namespace, table: Table) -> int:
 
 
 def _rounds(
-    table: Table, units: Sequence[Unit], run_id: str, device: str, seed: int, processes: int,
-    deadline_s: float,
+    table: Table, court: Court, found: Mapping[Unit, Sequence[Verdict]], least: int, *,
+    run_id: str, parallel: int, deadline_s: float,
 ) -> Iterator[Verdict]:  # fmt: skip
-    """Yield the verdicts of one round after another, each with a seed of its own."""
+    """Yield the verdicts of one round after another, each with a seed of its own.
+
+    `found` is read between rounds: a pair that had its cases, or whose law found nothing to run
+    in the first round, is left out of the next.
+    """
+    chosen, first = list(found), court.seed or 0
     for number in itertools.count():
-        if clock.monotonic_s() >= deadline_s:
+        if not chosen or clock.monotonic_s() >= deadline_s:
             return
-        # laws of which a case takes seconds: in the first round alone
-        chosen = [u for u in units if not number or table.laws[u[2]].share >= COSTLY]
-        court = Court(plugins=(), profile="soak", device=device, seed=seed + number)
         yield from judge(
-            table, court, chosen, run_id=run_id, parallel=processes, deadline_s=deadline_s
-        )
+            table, replace(court, seed=first + number), chosen,
+            run_id=run_id, parallel=parallel, deadline_s=deadline_s,
+        )  # fmt: skip
+        # laws of which a case takes seconds: in the first round alone
+        chosen = [
+            unit
+            for unit in chosen
+            if table.laws[unit[2]].share >= COSTLY and 0 < _cases(found[unit]) < least
+        ]
+
+
+def _cases(rows: Sequence[Verdict]) -> int:
+    return sum(row.cases for row in rows)
 
 
 def _evidence(
@@ -92,7 +113,7 @@ def _evidence(
     entries = []
     for law_id in sorted({unit[2] for unit in judged}, key=natural_order):
         own = [rows for unit, rows in judged.items() if unit[2] == law_id]
-        cases = [sum(row.cases for row in rows) for rows in own]
+        cases = [_cases(rows) for rows in own]
         law = table.laws[law_id]
         costly = " (costly)" if law.share < COSTLY else ""
         bad = sum(any(row.status in ALARMS for row in rows) for rows in own)

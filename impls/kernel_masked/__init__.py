@@ -83,10 +83,18 @@ def _stored(case: ConvCase, direction: Role | None) -> int:
     return _masked_twice(case) + (direction is None and joined)
 
 
+def _stored_by_covers(case: ConvCase, direction: Role | None) -> int:
+    # of a mask that all samples share, the bias' gradient is summed over the samples first
+    if direction is Role.BIAS:
+        support = case.option("bias_where", "all") == "support"
+        return int(support and case.option("mask_batch", "each") == "one")
+    return _stored(case, direction)
+
+
 def _stored_by_lattices(case: ConvCase, direction: Role | None) -> int:
     # one convolution per lattice, at most one lattice per tap
     apart = direction in (None, Role.SIGNAL)
-    return _stored(case, direction) + (case.taps if apart else 0)
+    return _stored_by_covers(case, direction) + (case.taps if apart else 0)
 
 
 def _stored_by_taps(case: ConvCase, direction: Role | None) -> int:
@@ -131,7 +139,9 @@ VARIANT = Variant(
             cost=of_multiplied_weight,
             lacks={Ability.SKIP_TAPS: "the whole kernel is convolved, 0 where it is masked"},
         ),
-        Implementation(name="cheapest_cover", load=lambda: cheapest_cover, stored=_stored),
+        Implementation(
+            name="cheapest_cover", load=lambda: cheapest_cover, stored=_stored_by_covers
+        ),
         Implementation(
             name="disjoint_lattices",
             load=lambda: disjoint_lattices,

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.api import ConvCase
-from impls._shared.convolution import convolve, pad_by_mode
+from impls._shared.convolution import convolve, pad_by_mode, readable
 
 
 def onednn(
@@ -34,6 +34,7 @@ def onednn(
             x, weight, bias, stride=stride, padding=padding, dilation=dilation, groups=groups
         )
     try:
+        x, weight, _ = readable(x, weight, padding)
         return torch.mkldnn_convolution(x, weight, bias, padding, stride, dilation, groups)
     except NotImplementedError:  # it has no forward-mode derivative
         return convolve(
