@@ -76,6 +76,12 @@ def rates(session: nox.Session) -> None:
 
 
 @nox.session
+def goals(session: nox.Session) -> None:
+    """Measure what every operation costs against what it may cost."""
+    run(session, "harness", "goals", *session.posargs)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Check, time, and write the page; arguments go to `harness bench`."""
     run(session, "harness", "bench", *session.posargs)

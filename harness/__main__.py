@@ -9,7 +9,16 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness import bench_command, claim_command, kills, profile, ratchet, rates, soak
+from harness import (
+    bench_command,
+    claim_command,
+    goal_command,
+    kills,
+    profile,
+    ratchet,
+    rates,
+    soak,
+)
 from harness.case import CaseError
 from harness.catalogue import describe, markdown, text
 from harness.judge import meets
@@ -68,6 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(run=claim_command.run)
 
     for name, module, purpose in (
+        ("goals", goal_command, "what the operations cost against what they may cost"),
         ("mutants", kills, "how many cases every law needs to refute every mutant"),
         ("rates", rates, "cases a minute of the law engine"),
         ("ratchet", ratchet, "how much of their bounds the errors use, against what is kept"),

@@ -182,7 +182,7 @@ def probe_session(common: Common, cursor: Any) -> Callable[[Cell], Proof]:
                     _require_no_memory(call, tensors, common.device)
             except Refuted as error:
                 return Proof(reason=refutation_text(error))
-            peak, saved = _measure_memory(call, tensors, common.device)
+            peak, saved = measure_memory(call, tensors, common.device)
             timer = clock.make_clock(common.device)
             bound = call.bind(tensors)
             call_ns = min(timer.sample(call, [bound])[0] for _ in range(2))
@@ -270,9 +270,7 @@ def _operators(call: Call, bound: Any) -> Counter[str]:
 # -- memory ------------------------------------------------------------------------------------
 
 
-def _measure_memory(
-    call: Call, tensors: Mapping[str, Value], device: str
-) -> tuple[int, int | None]:
+def measure_memory(call: Call, tensors: Mapping[str, Value], device: str) -> tuple[int, int | None]:
     """Return the peak of bytes beyond the inputs, and the bytes kept for the backward pass."""
     bound = call.bind(tensors)
     call(bound)

@@ -7,6 +7,7 @@ the same seed, for Hypothesis to shrink.
 
 from __future__ import annotations
 
+import random
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -80,6 +81,7 @@ class Profile:
         dtypes: The dtypes drawn.
         values: How often a drawn geometry is filled, each time by another seed.
         shrink: Whether a counterexample is made smaller; without, only that there is one counts.
+        thorough: Whether costly laws, too, are judged, and every law in every dtype and rank.
     """
 
     cases: int
@@ -87,14 +89,15 @@ class Profile:
     dtypes: tuple[str, ...] = ("float32", "float64", "bfloat16", "float16")
     values: int = 1
     shrink: bool = True
+    thorough: bool = True
 
 
 PROFILES = {
     "quick": Profile(cases=12, dtypes=("float32", "float64")),
-    "dev": Profile(cases=20, seed=None),
+    "dev": Profile(cases=20, seed=None, thorough=False),
     "ci": Profile(cases=60),
     "soak": Profile(cases=120, seed=None),
-    "deep": Profile(cases=2000, seed=None, values=16),
+    "deep": Profile(cases=400, seed=None, values=16),
 }
 
 
@@ -182,13 +185,24 @@ class _Hunt:
         """Attempt the profile's cases, every dtype and rank in turn."""
         dtypes = [dtype for dtype in profile.dtypes if dtype in self.law.dtypes]
         strata = list(product(dtypes, self.variant.domain.ranks))
-        quota = -(-max(1, round(profile.cases * self.law.share)) // max(1, len(strata)))
-        streams = [self._attempts(profile, stratum, quota * PATIENCE) for stratum in strata]
+        wanted = max(1, round(profile.cases * self.law.share * self.implementation.share))
+        quota = -(-wanted // max(1, len(strata)))
+        most = quota * len(strata)
+        sparse = self.implementation.share < 1 and wanted < most
+        if sparse:  # too few for every dtype and rank: which, differs from law to law
+            most = wanted
+            random.Random(f"{self.law.id} {profile.seed}").shuffle(strata)
+        streams = {each: self._attempts(profile, each, quota * PATIENCE) for each in strata}
         # what an implementation lacks of its quota in one stratum, it gets in the others
-        while streams and self.executed < quota * len(strata):
-            for stream in tuple(streams):
+        while streams and self.executed < most:
+            for stratum, stream in tuple(streams.items()):
+                if self.executed == most:
+                    break
                 if next((True for applied in stream if applied), None) is None:
-                    streams.remove(stream)
+                    del streams[stratum]
+        for stratum in streams if sparse else ():
+            slow = f"{self.implementation.name} is slow to call: drawn elsewhere for this law"
+            self.reasons.setdefault(_stratum(*stratum), slow)
 
     def _attempts(self, profile: Profile, stratum: tuple[str, int], most: int) -> Iterator[bool]:
         """Attempt up to `most` cases of a stratum; yield of each whether the law applied."""

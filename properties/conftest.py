@@ -8,6 +8,7 @@ import json
 import os
 import random
 import tempfile
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from harness.machine import choose_device
 from harness.matrix import render_coverage, render_matrix
 from harness.mutant import Mutant
 from harness.results import Outcome, Recorder, ResultsError, Verdict
-from harness.search import PROFILES
+from harness.search import COSTLY, PROFILES
 from harness.table import Table, UnknownName, load_table
 from harness.variant import Implementation, Variant
 
@@ -41,6 +42,7 @@ PROPERTY = "verdict"
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "xdist_group(name): tests that share a worker's caches")
+    config.addinivalue_line("markers", "thorough: left out of profile dev, which answers quickly")
     config.stash[VERDICTS] = []
     config.stash[TABLE] = table = load_table(config.getoption("--plugin"))
     chosen = [config.getoption(f"--{name}") for name in SELECTING]
@@ -118,6 +120,31 @@ def pytest_configure_node(node) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what was not asked for, and what takes too long where an answer must be quick."""
+    _keep(config, items, lambda item: _is_quick(config, item))
+    _keep_selected(config, items)
+
+
+def _keep(
+    config: pytest.Config, items: list[pytest.Item], wanted: Callable[[pytest.Item], bool]
+) -> None:  # fmt: skip
+    left_out = [item for item in items if not wanted(item)]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if wanted(item)]
+
+
+def _is_quick(config: pytest.Config, item: pytest.Item) -> bool:
+    """Whether a profile that is not thorough runs `item`: not a costly law, unless it is named."""
+    named = any(item.path.name in word for word in config.args) or config.getoption("--law")
+    if PROFILES[_profile_name(config)].thorough or named:
+        return True
+    cell = item.callspec.params.get("cell") if hasattr(item, "callspec") else None
+    costly = cell is not None and cell[0].share < COSTLY
+    return not costly and item.get_closest_marker("thorough") is None
+
+
+def _keep_selected(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Whoever selects wants what is selected, not the tests of everything beside it."""
     chosen = {name: set(config.getoption(f"--{name}")) for name in SELECTING}
     if not any(chosen.values()):
@@ -134,9 +161,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                  if isinstance(p, str | Mutant | Variant)}  # fmt: skip
         return only_variants and not words.isdisjoint(chosen["variant"])
 
-    left_out = [item for item in items if not is_chosen(item)]
-    config.hook.pytest_deselected(items=left_out)
-    items[:] = [item for item in items if is_chosen(item)]
+    _keep(config, items, is_chosen)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -234,6 +259,11 @@ def pytest_terminal_summary(
     )
     for failure in config.stash[TABLE].failures:
         terminalreporter.write_line(failure, yellow=True)
+    if not PROFILES[name := _profile_name(config)].thorough:
+        terminalreporter.write_line(
+            f"profile {name}: costly laws and what takes seconds are left out; "
+            "everything: --hypothesis-profile ci"
+        )
     if rows:
         terminalreporter.section("law x implementation: cases executed")
         for line in (*render_matrix(rows), *render_coverage(rows)):

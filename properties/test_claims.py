@@ -9,6 +9,8 @@ from harness.claim import COLUMNS, Answer, judge, load_claims, stored_rows
 from harness.evidence import load_evidence, markdown, read_evidence
 from harness.variant import missing
 
+pytestmark = pytest.mark.thorough
+
 ROOT = Path(__file__).parent
 CLAIMS = load_claims()
 STORED = stored_rows(load_evidence(ROOT / "evidence"))

@@ -10,6 +10,8 @@ from harness.results import Outcome
 from harness.search import replay
 from harness.table import load_table
 
+pytestmark = pytest.mark.thorough
+
 TABLE = load_table()
 LINES = {
     "plain": "n2 c4>6 i6x7 k3x2 s2x1 p1x0 d1x2 g2 float32 contiguous exact seed0",

@@ -16,6 +16,8 @@ from properties.laws.masking import HOLES_ARE_INVISIBLE, MASKING_TWICE_IS_MASKIN
 from properties.laws.window_masks import WINDOWS_APART
 from properties.masked_cases import given, holey
 
+pytestmark = pytest.mark.thorough
+
 TABLE = load_table()
 input_masked, masked, partial, window_masked = (
     importlib.import_module(f"impls.{name}")

@@ -13,6 +13,8 @@ from harness.variant import Ability, Need, Role, missing
 from properties.graphs import Fixed, batched_dims, larger
 from properties.masked_cases import twice
 
+pytestmark = pytest.mark.thorough
+
 TABLE = load_table()
 # masks per channel, in two groups: what a mask needs most of an exporter
 SINGLE = "n2 c4>6 i6x7 k3x3 s2x1 p1x1 g2 float32 contiguous exact seed0"

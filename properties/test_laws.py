@@ -32,7 +32,7 @@ def test_law(cell, table, device, profile, corpus, known, report_verdict):
     holes = [
         name
         for name, reason in finding.gaps.items()
-        if not reason and name.split()[0] in profile.dtypes
+        if not reason and profile.thorough and name.split()[0] in profile.dtypes
     ]
     assert not holes, f"nothing was executed in {', '.join(holes)}, and no reason is declared"
     if not finding.cases:

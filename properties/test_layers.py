@@ -158,6 +158,43 @@ def test_lazy_layer_loads_a_state_before_its_first_call(name, rank, cls, options
     _assert_equal(lazy(*inputs), eager(*inputs))
 
 
+def test_lazy_layers_take_the_arguments_of_torchs_by_place():
+    """padding_mode, device and dtype stand where `torch.nn.LazyConvNd` has them."""
+    rest = (6, 3, 2, 1, 1, 2, True, "reflect", "cpu", torch.float64)
+    for name, rank, cls in _classes(lazy=True):
+        if TABLE.variant(name).domain.same_size or name == "window_masked":
+            continue
+        lazy = cls(*rest)
+        torchs = getattr(torch.nn, f"LazyConv{rank}d")(*rest)
+        assert lazy.weight.dtype == torchs.weight.dtype
+        for word in ("kernel_size", "stride", "padding", "dilation", "groups", "padding_mode"):
+            assert getattr(lazy, word) == getattr(torchs, word), (cls, word)
+
+
+# -- one sample without a batch -------------------------------------------------------------------
+
+
+@each_layer
+def test_layer_takes_one_sample_without_a_batch(name, rank, cls, options):
+    layer, inputs = _make(name, rank, cls, options), _inputs(name, rank, options, n=1)
+    expected = [value[0] for value in _outputs(layer(*inputs))]
+    _assert_equal(tuple(expected), layer(*(value[0] for value in inputs)))
+
+
+@each_lazy_layer
+def test_lazy_layer_learns_its_channels_from_one_sample(name, rank, cls, options):
+    lazy, inputs = cls(FILTERS, 3, groups=GROUPS, **options).eval(), _inputs(name, rank, options, n=1)
+    got = lazy(*(value[0] for value in inputs))
+    _assert_equal(got, tuple(value[0] for value in _outputs(lazy(*inputs))))
+
+
+@each_layer
+def test_signal_with_too_few_axes_is_named(name, rank, cls, options):
+    layer, inputs = _make(name, rank, cls, options), _inputs(name, rank, options, n=1)
+    with pytest.raises(CaseError, match=r"shape=\(.*needs .* axes"):
+        layer(*(value[0, 0] for value in inputs))
+
+
 # -- the choice of an implementation -------------------------------------------------------------
 
 
@@ -193,6 +230,29 @@ def test_pinned_implementation_runs(name, rank, cls, options):
         _assert_close(result, expected)
         ran += 1
     assert ran >= 1
+
+
+@each_layer
+def test_layer_says_which_implementation_it_takes_and_why(name, rank, cls, options):
+    layer, inputs = _make(name, rank, cls, options), _inputs(name, rank, options)
+    for form in (lambda x: x, lambda x: x[:1]):
+        given = tuple(map(form, inputs))
+        told = layer.chosen(*given)
+        variant = TABLE.variant(name)
+        assert {word for word, _ in told.reasons} == {i.name for i in variant.implementations}
+        assert told.implementation in str(told)
+        assert told.reason
+        chosen = next(i for i in variant.implementations if i.name == told.implementation)
+        function = chosen.load()
+        _, seen = _code_run_by(layer, given)
+        assert getattr(function, "func", function).__code__ in seen
+
+
+@each_plain_layer
+def test_pinned_implementation_is_what_a_layer_says(name, rank, cls, options):
+    layer = _make(name, rank, cls, {**options, "implementation": TABLE.variant(name).reference.name})
+    told = layer.chosen(*_inputs(name, rank, options))
+    assert (told.implementation, told.reason) == (TABLE.variant(name).reference.name, "pinned")
 
 
 @each_plain_layer

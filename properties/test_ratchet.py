@@ -5,6 +5,8 @@ import pytest
 from harness import ratchet
 from harness.table import load_table
 
+pytestmark = pytest.mark.thorough
+
 TABLE = load_table()
 KEPT = ratchet.load().get(ratchet.backend(), {})
 

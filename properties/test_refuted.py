@@ -10,6 +10,8 @@ from harness.kills import AGREEMENT, kill, load_mutants
 from harness.search import COSTLY
 from harness.table import load_table
 
+pytestmark = pytest.mark.thorough
+
 TABLE = load_table()
 MUTANTS = load_mutants()
 

@@ -8,6 +8,8 @@ from harness.results import Outcome
 from harness.search import Profile, search
 from harness.table import load_table, with_oracle
 
+pytestmark = pytest.mark.thorough
+
 TABLE = load_table()
 EFFORT = Profile(cases=120, dtypes=("float64",))
 SHARP = [

@@ -39,11 +39,28 @@ def test_a_round_keeps_every_verdict_and_ends_in_time(capsys, tmp_path, monkeypa
     monkeypatch.setattr(soak.clock, "monotonic_s", lambda: next(moments, 1e9))
     monkeypatch.setattr(soak, "judge", lambda *_, **__: iter([_row(Outcome.HOLDS, 120)]))
     options = soak.argparse.Namespace(
-        minutes=1.0, processes=1, variant=["plain"], device="cpu", seed=5, write=False
+        minutes=1.0, least=1000, processes=1, variant=["plain"], device="cpu", seed=5, write=False
     )
     assert soak.run(options, TABLE) == 0
     assert "120 cases over 1 of 1 pairs" in capsys.readouterr().out
     assert len(list(tmp_path.glob("results/*/verdicts.jsonl"))) == 1
+
+
+def test_a_pair_that_had_its_cases_is_left_out_of_the_next_round(monkeypatch):
+    slow, quick, idle = (("plain", name, "G1") for name in ("slow", "quick", "idle"))
+    cases = {slow: 120, quick: 600, idle: 0}
+    found, rounds = {unit: [] for unit in cases}, []
+
+    def judge(_, court, units, **__):
+        rounds.append((court.seed, tuple(units)))
+        for unit in units:
+            found[unit].append(_row(Outcome.HOLDS, cases[unit]))
+            yield found[unit][-1]
+
+    monkeypatch.setattr(soak, "judge", judge)
+    court = soak.Court(plugins=(), profile="soak", device="cpu", seed=5)
+    list(soak._rounds(TABLE, court, found, 240, run_id="run", parallel=1, deadline_s=1e18))
+    assert rounds == [(5, (slow, quick, idle)), (6, (slow,))]
 
 
 def test_a_rate_counts_the_cases_of_every_form():

@@ -8,8 +8,8 @@ from torch import nn
 
 from harness.claim import Answer, Judgement, claim, decide, decide_on
 from harness.comparison import MARGIN, Comparison, Speed
+from harness.contest import Entry, compete, figures, real
 from harness.variant import Need
-from properties.claims._stopwatch import Entry, compete, figures, real
 from properties.claims._tools import DIFF_CONV, MASKED_TORCH, MULTI_SOURCE, counted, variant
 
 SPEED_TARGET = 1 / 1.4, 1 / 1.2

@@ -1,4 +1,10 @@
-"""Calls timed side by side: fresh processes, blocks in random order, a placebo, paired ratios."""
+"""Calls timed side by side: fresh processes, blocks in random order, a placebo, paired ratios.
+
+For what is not an implementation of one variant: layers, call overhead, one variant against
+another.
+"""
+
+from __future__ import annotations
 
 import importlib
 import random
@@ -15,7 +21,7 @@ from harness.isolation import End, Job, Pool
 from harness.results import Measurement, Status
 from harness.sampling import BURN_IN_S, environment_for
 
-PROCESSES, BLOCKS, PATIENCE_S = 8, 20, 300.0
+PATIENCE_S = 300.0
 Contest = Mapping[str, Callable[[], Any]]
 """What is timed, by its name; the first is what the others are divided by."""
 
@@ -28,10 +34,28 @@ class Entry(NamedTuple):
     device: str = "cpu"
 
 
-def session(process: int, cursor: Any) -> Callable[[Entry], Any]:
+class Rules(NamedTuple):
+    """How much is sampled: so many blocks in each of so many processes."""
+
+    processes: int = 8
+    blocks: int = 20
+    threads: int = 1
+
+
+DEFAULT = Rules()
+
+
+class Heat(NamedTuple):
+    """What one process is told."""
+
+    process: int
+    rules: Rules
+
+
+def session(heat: Heat, cursor: Any) -> Callable[[Entry], Any]:
     """Return what samples one contest after another in this process."""
     del cursor
-    torch.set_num_threads(1)
+    torch.set_num_threads(heat.rules.threads)
     clock.make_clock("cpu").burn_in(BURN_IN_S)
 
     def sample(entry: Entry) -> dict[tuple[str, bool], tuple[int, list[int]]]:
@@ -45,10 +69,13 @@ def session(process: int, cursor: Any) -> Callable[[Entry], Any]:
         def call(key: tuple[str, bool]) -> Any:
             return runs[key]()
 
-        counts = {key: clock.calibrate(timer, call, lambda n, key=key: [key] * n) for key in runs}
+        def repeated(key: tuple[str, bool]) -> Callable[[int], Sequence[Any]]:
+            return lambda count: [key] * count
+
+        counts = {key: clock.calibrate(timer, call, repeated(key)) for key in runs}
         samples: dict[tuple[str, bool], list[int]] = {key: [] for key in runs}
-        order = random.Random(f"{entry}/{process}")
-        for _ in range(BLOCKS):
+        order = random.Random(f"{entry}/{heat.process}")
+        for _ in range(heat.rules.blocks):
             for key in order.sample(list(runs), len(runs)):
                 elapsed, _ = timer.sample(call, [key] * counts[key])
                 samples[key].append(round(elapsed / counts[key]))
@@ -57,7 +84,7 @@ def session(process: int, cursor: Any) -> Callable[[Entry], Any]:
     return sample
 
 
-def compete(entries: Sequence[Entry]) -> tuple[Comparison, ...]:
+def compete(entries: Sequence[Entry], rules: Rules = DEFAULT) -> tuple[Comparison, ...]:
     """Run every contest in fresh processes and compare; placebos are among the rows.
 
     Raises:
@@ -65,29 +92,35 @@ def compete(entries: Sequence[Entry]) -> tuple[Comparison, ...]:
     """
     rows: list[Measurement] = []
     here = f"{__name__}:session"
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory(prefix="convharness-") as scratch:
         # one process after another, and all contests in each: a disturbance meets all alike
         jobs = [
-            Job(session=here, common=process, units=entries, timeout_s=lambda _: PATIENCE_S)
-            for process in range(PROCESSES)
-        ]
+            Job(
+                session=here, common=Heat(process, rules), units=entries,
+                timeout_s=lambda _: PATIENCE_S,
+            )
+            for process in range(rules.processes)
+        ]  # fmt: skip
         pool = Pool(
-            method="spawn", parallel=1, scratch=Path(scratch), environment=environment_for(1)
-        )
+            method="spawn", parallel=1, scratch=Path(scratch),
+            environment=environment_for(rules.threads),
+        )  # fmt: skip
         for report in pool.run(jobs):
             entry = entries[report.unit]
             if report.end is not End.DONE:
                 raise RuntimeError(f"{entry.case}: {report.end.value}: {report.text}")
-            rows += _rows(entry, report.job, report.result)
+            rows += _rows(entry, report.job, rules.threads, report.result)
     return compare(rows)
 
 
-def _rows(entry: Entry, process: int, result: Mapping[Any, Any]) -> list[Measurement]:
+def _rows(
+    entry: Entry, process: int, threads: int, result: Mapping[Any, Any]
+) -> list[Measurement]:  # fmt: skip
     return [
         Measurement(
-            run_id="claims", variant=entry.make, implementation=label, case=entry.case,
+            run_id="contest", variant=entry.make, implementation=label, case=entry.case,
             case_name=entry.case, direction="as named", dtype="float32", device=entry.device,
-            threads=1, placebo=placebo, process=process, block=tuple(range(BLOCKS)),
+            threads=threads, placebo=placebo, process=process, block=tuple(range(len(samples))),
             samples_ns=tuple(samples), calls_per_sample=calls, status=Status.MEASURED,
         )
         for (label, placebo), (calls, samples) in result.items()
@@ -105,8 +138,9 @@ def figures(rows: Sequence[Comparison]) -> str:
         f"{row.case} {row.ratio:.2f} [{row.ratio_low:.2f}, {row.ratio_high:.2f}] {row.verdict}"
         for row in real(rows)
     ]
-    worst = max((abs(row.ratio - 1) for row in rows if row.placebo), default=0.0)
+    worst = max((abs((row.ratio or 1.0) - 1) for row in rows if row.placebo), default=0.0)
     return (
-        f"time over that of {rows[0].baseline}, {PROCESSES} processes of {BLOCKS} blocks, 1 thread: "
+        f"time over that of {rows[0].baseline}, {DEFAULT.processes} processes of {DEFAULT.blocks} "
+        f"blocks, {DEFAULT.threads} thread: "
         f"{'; '.join(words)}; placebo within {worst:.1%}"
     )

@@ -1,0 +1,98 @@
+"""`python3 -m harness goals`: measure what the operations cost against what they may cost."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from harness.clock import utc_now
+from harness.contest import Rules
+from harness.evidence import EVIDENCE, Evidence, Made, markdown
+from harness.goal import Goal, Reach, Result, judge_goals, load_goals
+from harness.machine import choose_device
+from harness.table import Table, UnknownName
+from harness.terminal import write_lines
+
+ROOT = Path(__file__).parent.parent
+COLUMNS = (
+    "operation", "direction", "limit", "ratio", "from", "to", "verdict", "slowest case", "as called",
+)  # fmt: skip
+
+
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    """Declare the arguments of the command."""
+    command.add_argument("--variant", action="append", default=[], help="only this variant")
+    command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    command.add_argument("--threads", type=int, default=1, metavar="T")
+    command.add_argument("--processes", type=int, default=5, metavar="P")
+    command.add_argument("--blocks", type=int, default=10, metavar="B")
+    command.add_argument("--write", action="store_true", help="keep the table in evidence and docs")
+
+
+def run(options: argparse.Namespace, table: Table) -> int:
+    """Measure and print; return 1 where a goal is missed."""
+    goals = _chosen(table, options.variant)
+    device, started = choose_device(options.device), utc_now()
+    rules = Rules(options.processes, options.blocks, options.threads)
+    results: list[Result] = []
+    for result in judge_goals(goals, rules, device):
+        results.append(result)
+        write_lines([line_of(result)])
+    counts = {reach: sum(one.reach is reach for one in results) for reach in Reach}
+    write_lines([", ".join(f"{count} {reach}" for reach, count in counts.items())])
+    if options.write:
+        name = (
+            "goals" if (device, rules.threads) == ("cpu", 1) else f"goals_{device}_{rules.threads}"
+        )
+        command = f"python3 -m harness goals --threads {rules.threads} --write"
+        evidence = as_evidence(name, results, rules, Made.here(command, started, ROOT))
+        path = ROOT / "docs" / f"{name}.md"
+        path.write_text(markdown(evidence), encoding="utf-8")
+        write_lines([f"written: {evidence.save(EVIDENCE)}", f"written: {path}"])
+    return int(counts[Reach.MISSED] > 0)
+
+
+def _chosen(table: Table, names: Sequence[str]) -> list[Goal]:
+    goals = load_goals()
+    for name in names:
+        if name not in {goal.variant for goal in goals}:
+            raise UnknownName("variant with goals", name, [goal.variant for goal in goals])
+        table.variant(name)
+    return [goal for goal in goals if not names or goal.variant in names]
+
+
+def line_of(result: Result) -> str:
+    """Return the line of a terminal that shows one result."""
+    called = "" if result.called is None else f", as called {result.called:.2f}"
+    return (
+        f"{result.reach:<10} {result.goal.operation}, {result.direction}: {result.ratio:.3f} "
+        f"[{result.low:.3f}, {result.high:.3f}], at most {result.limit:.3f}; "
+        f"slowest {result.slowest}{called}"
+    )
+
+
+def as_evidence(name: str, results: Sequence[Result], rules: Rules, made: Made) -> Evidence:
+    """Return the table of `results`."""
+    threads = f"{rules.threads} thread{'s' * (rules.threads > 1)}"
+    return Evidence(
+        name=name,
+        title=f"What the operations cost, {threads}",
+        about=(
+            "Ratios of time (backward: forward and backward; memory: the peak of a training step) "
+            "to what the line names, else to the plain convolution of the same geometry: the "
+            "implementation that is fastest by the table, geometric mean over the named layers, "
+            f"95 % interval over {rules.processes} processes of {rules.blocks} interleaved blocks. "
+            "MET: the whole interval is within the limit. As called: through the functional form, "
+            "which checks its arguments."
+        ),
+        made=made,
+        columns=COLUMNS,
+        rows=tuple(
+            (
+                r.goal.operation, r.direction, r.limit, r.ratio, r.low, r.high, r.reach.value,
+                r.slowest, "" if r.called is None else f"{r.called:.3g}",
+            )
+            for r in results
+        ),
+    )  # fmt: skip
