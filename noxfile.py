@@ -76,9 +76,21 @@ def rates(session: nox.Session) -> None:
 
 
 @nox.session
+def calibrate(session: nox.Session) -> None:
+    """Time code against itself and against a planted slowdown: false alarms and power."""
+    run(session, "harness", "calibrate", *session.posargs)
+
+
+@nox.session
 def goals(session: nox.Session) -> None:
     """Measure what every operation costs against what it may cost."""
     run(session, "harness", "goals", *session.posargs)
+
+
+@nox.session
+def losses(session: nox.Session) -> None:
+    """Search for cases where the table chooses what is slower than the reference."""
+    run(session, "harness", "losses", *session.posargs)
 
 
 @nox.session

@@ -11,9 +11,11 @@ from pathlib import Path
 
 from harness import (
     bench_command,
+    calibration,
     claim_command,
     goal_command,
     kills,
+    losses,
     profile,
     ratchet,
     rates,
@@ -77,7 +79,9 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(run=claim_command.run)
 
     for name, module, purpose in (
+        ("calibrate", calibration, "how far the clock can be trusted"),
         ("goals", goal_command, "what the operations cost against what they may cost"),
+        ("losses", losses, "cases where the table chooses what is slower than the reference"),
         ("mutants", kills, "how many cases every law needs to refute every mutant"),
         ("rates", rates, "cases a minute of the law engine"),
         ("ratchet", ratchet, "how much of their bounds the errors use, against what is kept"),

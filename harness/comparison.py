@@ -141,6 +141,7 @@ class _Estimate:
     """A mean log ratio with its interval and tests; `half` is None for less than two processes."""
 
     mean: float | None
+    count: int = 0
     half: float | None = None
     p_value: float | None = None
     p_same: float = 1.0
@@ -284,10 +285,11 @@ def _estimate(logs: Sequence[float], margin: float) -> _Estimate:
         return _Estimate(mean=None)
     mean = statistics.fmean(logs)
     if len(logs) == 1:
-        return _Estimate(mean=mean)
+        return _Estimate(mean=mean, count=1)
     error, freedom = statistics.stdev(logs) / math.sqrt(len(logs)), len(logs) - 1
     return _Estimate(
         mean=mean,
+        count=len(logs),
         half=float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom)) * error,
         p_value=2 * _upper_tail(abs(mean), error, freedom),
         # Of the two one-sided tests against the margin the nearer end decides.
@@ -330,12 +332,24 @@ def _judge(
     if adjusted.p_value <= alpha and abs(estimate.mean) > estimate.half:
         verdict = Speed.FASTER if estimate.mean < 0 else Speed.SLOWER
         return verdict, f"{found} excludes 1; {test}"
+    more = f"about {_processes_needed(estimate, margin)} processes would tell"
     if abs(estimate.mean) > estimate.half:
-        return Speed.UNRESOLVED, f"{found} excludes 1, but {test} does not"
+        return Speed.UNRESOLVED, f"{found} excludes 1, but {test} does not; {more}"
     return (
         Speed.UNRESOLVED,
-        f"{found} holds 1 and reaches beyond the margin of {margin:.0%}; {test}",
+        f"{found} holds 1 and reaches beyond the margin of {margin:.0%}; {test}; {more}",
     )
+
+
+def _processes_needed(estimate: _Estimate, margin: float) -> int:
+    """Return how many processes should tell, were the ratio what it seems and as scattered.
+
+    Half-widths shrink with the root of the number; either 1 or the margin is to be excluded,
+    whichever is farther away.
+    """
+    distance = abs(estimate.mean or 0.0)
+    wanted = max(distance, math.log1p(margin) - distance)
+    return max(estimate.count + 1, math.ceil(estimate.count * ((estimate.half or 0) / wanted) ** 2))
 
 
 class _Draft:

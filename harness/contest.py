@@ -50,6 +50,7 @@ class Heat(NamedTuple):
 
     process: int
     rules: Rules
+    seed: int
 
 
 def session(heat: Heat, cursor: Any) -> Callable[[Entry], Any]:
@@ -74,7 +75,7 @@ def session(heat: Heat, cursor: Any) -> Callable[[Entry], Any]:
 
         counts = {key: clock.calibrate(timer, call, repeated(key)) for key in runs}
         samples: dict[tuple[str, bool], list[int]] = {key: [] for key in runs}
-        order = random.Random(f"{entry}/{heat.process}")
+        order = random.Random(f"{heat.seed}/{entry}/{heat.process}")
         for _ in range(heat.rules.blocks):
             for key in order.sample(list(runs), len(runs)):
                 elapsed, _ = timer.sample(call, [key] * counts[key])
@@ -84,8 +85,15 @@ def session(heat: Heat, cursor: Any) -> Callable[[Entry], Any]:
     return sample
 
 
-def compete(entries: Sequence[Entry], rules: Rules = DEFAULT) -> tuple[Comparison, ...]:
+def compete(
+    entries: Sequence[Entry], rules: Rules = DEFAULT, seed: int = 0
+) -> tuple[Comparison, ...]:
     """Run every contest in fresh processes and compare; placebos are among the rows.
+
+    Args:
+        entries: What is timed.
+        rules: How much.
+        seed: Of the orders.
 
     Raises:
         RuntimeError: a process was lost.
@@ -96,7 +104,7 @@ def compete(entries: Sequence[Entry], rules: Rules = DEFAULT) -> tuple[Compariso
         # one process after another, and all contests in each: a disturbance meets all alike
         jobs = [
             Job(
-                session=here, common=Heat(process, rules), units=entries,
+                session=here, common=Heat(process, rules, seed), units=entries,
                 timeout_s=lambda _: PATIENCE_S,
             )
             for process in range(rules.processes)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from harness.clock import utc_now
 from harness.contest import Rules
-from harness.evidence import EVIDENCE, Evidence, Made, markdown
+from harness.evidence import EVIDENCE, Evidence, Made
 from harness.goal import Goal, Reach, Result, judge_goals, load_goals
 from harness.machine import choose_device
 from harness.table import Table, UnknownName
@@ -47,9 +47,7 @@ def run(options: argparse.Namespace, table: Table) -> int:
         )
         command = f"python3 -m harness goals --threads {rules.threads} --write"
         evidence = as_evidence(name, results, rules, Made.here(command, started, ROOT))
-        path = ROOT / "docs" / f"{name}.md"
-        path.write_text(markdown(evidence), encoding="utf-8")
-        write_lines([f"written: {evidence.save(EVIDENCE)}", f"written: {path}"])
+        write_lines([f"kept in {evidence.save(EVIDENCE)}"])
     return int(counts[Reach.MISSED] > 0)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from scipy import stats
 
+from harness import comparison
 from harness.comparison import (
     Comparison,
     Speed,
@@ -347,3 +348,12 @@ def test_ratios_are_never_averaged_arithmetically() -> None:
     found = only(compare(rows, {"partial": "eager"}))
     assert found.ratio == pytest.approx(4.0)
     assert math.sqrt((found.ratio_low or 0) * (found.ratio_high or 0)) == pytest.approx(4.0)
+
+
+@pytest.mark.parametrize(
+    ("mean", "half", "needed"),
+    [(0.01, 0.05, 33), (0.0, 0.02, 6), (0.1, 0.11, 7)],
+)
+def test_an_unresolved_row_says_how_many_processes_would_tell(mean, half, needed):
+    estimate = comparison._Estimate(mean=mean, count=5, half=half)
+    assert comparison._processes_needed(estimate, margin=0.03) == needed

@@ -1,0 +1,260 @@
+"""The performance law: what the table chooses is never slower than the reference by more than 5 %.
+
+Hypothesis draws layers, the clock judges. A loss counts when a second run in fresh processes
+repeats it with its whole interval; then it walks down to the smallest case that still shows it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import hypothesis
+import torch
+from hypothesis import HealthCheck, Phase
+from hypothesis import strategies as st
+
+from harness import clock
+from harness.call import fastest
+from harness.case import CaseError, ConvCase
+from harness.comparison import Comparison
+from harness.contest import Entry, Rules, compete, real
+from harness.evidence import EVIDENCE, Evidence, Made, load_evidence
+from harness.neighbours import descend
+from harness.proof import Call
+from harness.strategies import cases
+from harness.table import Table, load_table
+from harness.tensors import make_tensors
+from harness.terminal import write_lines
+from harness.variant import Kind, Variant
+
+TOLERATED = 1.05
+SCREEN, CONFIRM, SHRINK = Rules(1, 5), Rules(5, 20), Rules(3, 8)
+AT_ONCE = 12
+# Layers of up to some ten milliseconds: what one sample takes bounds how many are looked at.
+MOST_MACS = 10**8
+CHANNELS, SPARE, BATCHES = (1, 1, 4, 8, 16, 32), (0, 4, 12, 28, 60), (1, 1, 1, 4)
+COLUMNS = (
+    "variant", "implementation", "direction", "ratio", "from", "to", "smallest case", "replay",
+)  # fmt: skip
+
+
+class Suspect(NamedTuple):
+    """A case on which what the table chooses may lose."""
+
+    variant: str
+    direction: str
+    case: str
+
+    @property
+    def entry(self) -> Entry:
+        """The contest that tells."""
+        return Entry(f"{__name__}:contest", " ".join(self))
+
+
+class Loss(NamedTuple):
+    """A confirmed loss, shrunk."""
+
+    suspect: Suspect
+    implementation: str
+    row: Comparison
+
+
+@st.composite
+def layers(draw: st.DrawFn, variant: Variant) -> ConvCase:
+    """Draw a case of the size of a layer: channels and images larger than laws need."""
+    case = draw(cases(variant, ("float32",)))
+    times, spare = draw(st.sampled_from(CHANNELS)), draw(st.sampled_from(SPARE))
+    case = replace(
+        case, n=draw(st.sampled_from(BATCHES)), c_in=times * case.c_in, c_out=times * case.c_out,
+        sources=tuple(times * count for count in case.sources), fill="real", layout="contiguous",
+        in_size=tuple(size + spare for size in case.in_size),
+    )  # fmt: skip
+    hypothesis.assume(case.macs <= MOST_MACS)
+    return case
+
+
+def suspects(variant: Variant, seed: int, count: int) -> list[Suspect]:
+    """Return so many cases where the table chooses something else than the reference."""
+    found: list[Suspect] = []
+
+    @hypothesis.seed(seed)
+    @hypothesis.settings(
+        max_examples=4 * count, database=None, deadline=None, phases=(Phase.generate,),
+        suppress_health_check=list(HealthCheck),
+    )  # fmt: skip
+    @hypothesis.given(layers(variant), st.sampled_from(("forward", "backward")))
+    def look(case: ConvCase, direction: str) -> None:
+        if len(found) < count and _chosen(variant, case):
+            found.append(Suspect(variant.name, direction, str(case)))
+
+    look()
+    return found
+
+
+def _chosen(variant: Variant, case: ConvCase) -> str:
+    """Return the implementation that the table chooses, empty where that is the reference."""
+    try:
+        variant.check_case(case)
+        chosen = fastest(variant, case)
+    except CaseError:
+        return ""
+    return "" if chosen.kind is Kind.REFERENCE else chosen.name
+
+
+def contest(words: str, device: str) -> dict[str, Callable[[], Any]]:
+    """Make the reference and what the table chooses; `words` are `variant direction case`."""
+    name, direction, line = words.split(" ", 2)
+    variant, case = load_table().variant(name), ConvCase.parse(line)
+    torch.set_grad_enabled(direction == "backward")
+    tensors = make_tensors(variant, case, device)
+    found = {}
+    for implementation in (variant.reference, fastest(variant, case, device)):
+        call = Call(variant, implementation, case, direction)
+        found[implementation.name] = _bound(call, tensors)
+    return found
+
+
+def _bound(call: Call, tensors: Mapping[str, Any]) -> Callable[[], Any]:
+    arguments = call.bind(tensors)
+    return lambda: call(arguments)
+
+
+# -- judging -----------------------------------------------------------------------------------
+
+
+def judge(some: Sequence[Suspect], rules: Rules, seed: int) -> list[Comparison]:
+    """Return the row of each suspect."""
+    rows = {row.case: row for row in real(compete([one.entry for one in some], rules, seed))}
+    return [rows[one.entry.case] for one in some]
+
+
+def _loses(row: Comparison) -> bool:
+    return row.ratio_low is not None and row.ratio_low > TOLERATED
+
+
+def confirmed(table: Table, suspect: Suspect, seed: int, deadline_s: float) -> Loss | None:
+    """Judge a suspect again in fresh processes; shrink what loses there, and judge that, too."""
+    if not _loses(judge([suspect], CONFIRM, seed + 1)[0]):
+        return None
+    variant = table.variant(suspect.variant)
+
+    def loses(case: ConvCase) -> bool | None:
+        if clock.monotonic_s() > deadline_s or not _chosen(variant, case):
+            return None
+        return _loses(judge([suspect._replace(case=str(case))], SHRINK, seed + 2)[0])
+
+    smallest, _ = descend(ConvCase.parse(suspect.case), variant, loses)
+    least = suspect._replace(case=str(smallest))
+    row = judge([least], CONFIRM, seed + 3)[0]
+    if not _loses(row):  # the walk went one step too far: what was confirmed stands
+        least, row = suspect, judge([suspect], CONFIRM, seed + 4)[0]
+    if not _loses(row):
+        return None
+    return Loss(least, _chosen(variant, ConvCase.parse(least.case)), row)
+
+
+# -- the command -------------------------------------------------------------------------------
+
+
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    """Declare the options of `losses`."""
+    command.add_argument("--variant", action="append", default=[], help="only this variant")
+    command.add_argument("--budget-s", type=float, default=600.0, metavar="S")
+    command.add_argument("--seed", type=int, help="of the first round; by chance if not given")
+    command.add_argument("--write", action="store_true", help="keep what was found as evidence")
+
+
+def run(options: argparse.Namespace, table: Table) -> int:
+    """Search for cases where the table chooses a loser; return 1 where there is one."""
+    started, deadline = clock.utc_now(), clock.monotonic_s() + options.budget_s
+    seed = random.SystemRandom().randrange(2**20) if options.seed is None else options.seed
+    variants = [table.variant(name) for name in options.variant or table.variants]
+    looked, losses = 0, []
+    for round_seed, some in _rounds(variants, seed, deadline):
+        looked += len(some)
+        rows = judge(some, SCREEN, round_seed)
+        doubtful = [s for s, row in zip(some, rows, strict=True) if (row.ratio or 0) > TOLERATED]
+        write_lines([f"{some[0].variant}: {len(some)} looked at, {len(doubtful)} doubtful"])
+        for suspect in doubtful:
+            if clock.monotonic_s() > deadline:
+                break
+            if loss := confirmed(table, suspect, round_seed, deadline):
+                losses.append(loss)
+                write_lines([line_of(loss)])
+    made = Made.here("python3 -m harness losses --write", started)
+    evidence = as_evidence(losses, looked, seed, made)
+    write_lines([evidence.about])
+    if options.write:
+        write_lines([f"kept in {evidence.save(EVIDENCE)}"])
+    return int(bool(losses))
+
+
+def _rounds(
+    variants: Sequence[Variant], seed: int, deadline_s: float
+) -> Iterator[tuple[int, list[Suspect]]]:
+    """Yield suspects, one variant after another: first those that were found before."""
+    kept = [Suspect(v, d, c) for v, d, c in _kept() if v in {one.name for one in variants}]
+    if kept:
+        yield seed, kept
+    number = seed
+    while clock.monotonic_s() < deadline_s:
+        before = number
+        for variant in variants:
+            some = suspects(variant, number, AT_ONCE)
+            if some and clock.monotonic_s() < deadline_s:
+                number += 10  # a round uses several seeds
+                yield number, some
+        if number == before:
+            return  # nothing to look at in any variant
+
+
+def _kept() -> list[tuple[str, str, str]]:
+    for evidence in load_evidence(EVIDENCE):
+        if evidence.name == "losses":
+            columns = (evidence.column(name) for name in ("variant", "direction", "smallest case"))
+            return [(str(v), str(d), str(c)) for v, d, c in zip(*columns, strict=True)]
+    return []
+
+
+def line_of(loss: Loss) -> str:
+    """Return the line of a terminal that shows a loss."""
+    row, (variant, direction, case) = loss.row, loss.suspect
+    return (
+        f"LOSES {variant}/{loss.implementation} {direction}: {row.ratio:.2f} times the time of "
+        f"{row.baseline} [{row.ratio_low:.2f}, {row.ratio_high:.2f}] on {case}"
+    )
+
+
+def replay_of(loss: Loss) -> str:
+    """Return the command that times a loss again."""
+    variant, direction, case = loss.suspect
+    cell = f"--variant {variant} --implementation {loss.implementation} --direction {direction}"
+    return f"python3 -m harness bench {cell} --case '{case}'"
+
+
+def as_evidence(losses: Sequence[Loss], looked: int, seed: int, made: Made) -> Evidence:
+    """Return the table of what was found."""
+    return Evidence(
+        name="losses",
+        title="Where the table chooses a loser",
+        about=(
+            f"{looked} layers drawn from seed {seed} on; what the table chooses took more than "
+            f"{TOLERATED:.2f} times the time of the reference in {len(losses)}, in two runs of "
+            f"{CONFIRM.processes} fresh processes each, one thread; every one was made as small as "
+            "it stays a loss."
+        ),
+        made=made,
+        columns=COLUMNS,
+        rows=tuple(
+            (
+                loss.suspect.variant, loss.implementation, loss.suspect.direction,
+                loss.row.ratio or 0.0, loss.row.ratio_low or 0.0, loss.row.ratio_high or 0.0,
+                loss.suspect.case, replay_of(loss),
+            )
+            for loss in losses
+        ),
+    )  # fmt: skip
