@@ -12,6 +12,7 @@ from pathlib import Path
 from harness import (
     bench_command,
     calibration,
+    choose_command,
     claim_command,
     goal_command,
     kills,
@@ -79,6 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(run=claim_command.run)
 
     for name, module, purpose in (
+        ("choose", choose_command, "let calls take what won a benchmark run"),
         ("calibrate", calibration, "how far the clock can be trusted"),
         ("goals", goal_command, "what the operations cost against what they may cost"),
         ("losses", losses, "cases where the table chooses what is slower than the reference"),
