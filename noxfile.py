@@ -82,6 +82,12 @@ def calibrate(session: nox.Session) -> None:
 
 
 @nox.session
+def crossover(session: nox.Session) -> None:
+    """Sweep mask densities: from which one on does a mask-aware implementation win?"""
+    run(session, "harness", "crossover", *session.posargs)
+
+
+@nox.session
 def goals(session: nox.Session) -> None:
     """Measure what every operation costs against what it may cost."""
     run(session, "harness", "goals", *session.posargs)

@@ -14,6 +14,7 @@ from harness import (
     calibration,
     choose_command,
     claim_command,
+    crossover,
     goal_command,
     kills,
     losses,
@@ -82,6 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     for name, module, purpose in (
         ("choose", choose_command, "let calls take what won a benchmark run"),
         ("calibrate", calibration, "how far the clock can be trusted"),
+        ("crossover", crossover, "from which density on a mask-aware implementation pays"),
         ("goals", goal_command, "what the operations cost against what they may cost"),
         ("losses", losses, "cases where the table chooses what is slower than the reference"),
         ("mutants", kills, "how many cases every law needs to refute every mutant"),

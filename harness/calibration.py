@@ -18,7 +18,7 @@ from harness.call import fastest
 from harness.case import ConvCase
 from harness.clock import utc_now
 from harness.comparison import CONFIDENCE, Comparison, Speed
-from harness.contest import Entry, Rules, compete
+from harness.contest import Entry, Rules, compete, runner
 from harness.evidence import EVIDENCE, Evidence, Made
 from harness.proof import Call
 from harness.table import Table, load_table
@@ -52,11 +52,7 @@ def contest(line: str, device: str) -> dict[str, Callable[[], Any]]:
     variant = table.variant("plain")
     torch.set_grad_enabled(mode=False)
     call = Call(variant, fastest(variant, case, device), case, "forward")
-    bound = call.bind(make_tensors(variant, case, device))
-
-    def once() -> Any:
-        return call(bound)
-
+    once = runner(call, make_tensors(variant, case, device))
     return {"plain": _times(once, UNIT), PLANTED: _times(once, round(UNIT * (1 + SLOWDOWN)))}
 
 

@@ -18,12 +18,20 @@ import torch
 from harness import clock
 from harness.comparison import Comparison, compare
 from harness.isolation import End, Job, Pool
+from harness.proof import Call
 from harness.results import Measurement, Status
 from harness.sampling import BURN_IN_S, environment_for
+from harness.variant import Value
 
 PATIENCE_S = 300.0
 Contest = Mapping[str, Callable[[], Any]]
 """What is timed, by its name; the first is what the others are divided by."""
+
+
+def runner(call: Call, tensors: Mapping[str, Value]) -> Callable[[], Any]:
+    """Return `call` with its arguments, for a contest."""
+    arguments = call.bind(tensors)
+    return lambda: call(arguments)
 
 
 class Entry(NamedTuple):

@@ -19,7 +19,7 @@ import torch
 from harness.call import fastest
 from harness.case import ConvCase
 from harness.comparison import Comparison, summarize
-from harness.contest import Entry, Rules, compete
+from harness.contest import Entry, Rules, compete, runner
 from harness.proof import Call, measure_memory
 from harness.table import Table, load_table
 from harness.tensors import make_tensors
@@ -101,7 +101,9 @@ def judge_goals(goals: Sequence[Goal], rules: Rules, device: str = "cpu") -> Ite
     for goal in goals:
         for direction in goal.limits:
             if direction == MEMORY:
-                yield _of_memory(table, goal, device)
+                with torch.enable_grad():
+                    result = _of_memory(table, goal, device)
+                yield result
                 continue
             number = known.index(goal)
             entries = [
@@ -124,7 +126,7 @@ def contest(words: str, device: str) -> dict[str, Callable[[], Any]]:
         BARE: (Call(variant, fastest(variant, case, device), case, direction), own),
         CALLED: (Call(variant, form, case, direction), own),
     }
-    return {label: _bound(*contender) for label, contender in contenders.items()}
+    return {label: runner(*contender) for label, contender in contenders.items()}
 
 
 def _rival(
@@ -139,11 +141,6 @@ def _rival(
 def _functional(variant: Variant) -> Callable[..., Any]:
     form: Callable[..., Any] = importlib.import_module(f"impls.{variant.name}").functional
     return form
-
-
-def _bound(contender: Call, tensors: Mapping[str, Any]) -> Callable[[], Any]:
-    arguments = contender.bind(tensors)
-    return lambda: contender(arguments)
 
 
 # -- judging -----------------------------------------------------------------------------------

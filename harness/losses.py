@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -21,7 +21,7 @@ from harness import clock
 from harness.call import fastest
 from harness.case import CaseError, ConvCase
 from harness.comparison import Comparison
-from harness.contest import Entry, Rules, compete, real
+from harness.contest import Entry, Rules, compete, real, runner
 from harness.evidence import EVIDENCE, Evidence, Made, load_evidence
 from harness.neighbours import descend
 from harness.proof import Call
@@ -114,13 +114,8 @@ def contest(words: str, device: str) -> dict[str, Callable[[], Any]]:
     found = {}
     for implementation in (variant.reference, fastest(variant, case, device)):
         call = Call(variant, implementation, case, direction)
-        found[implementation.name] = _bound(call, tensors)
+        found[implementation.name] = runner(call, tensors)
     return found
-
-
-def _bound(call: Call, tensors: Mapping[str, Any]) -> Callable[[], Any]:
-    arguments = call.bind(tensors)
-    return lambda: call(arguments)
 
 
 # -- judging -----------------------------------------------------------------------------------

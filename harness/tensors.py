@@ -9,7 +9,8 @@ from math import prod
 import torch
 from torch import Tensor
 
-from harness.case import CaseError, ConvCase
+from harness.case import ConvCase
+from harness.masks import make_mask
 from harness.variant import Arg, Role, Shape, Value, Variant
 
 # Largest magnitudes of integer fills: products of these stay exact in float32 for n_acc < 2^20.
@@ -126,42 +127,6 @@ def _integers(count: int, largest: int, generator: torch.Generator) -> Tensor:
     block = torch.cat([torch.arange(1, largest + 1), -torch.arange(1, largest + 1)]).double()
     order = torch.rand(-(-count // len(block)), len(block), generator=generator).argsort(1)
     return block[order].flatten()[:count]
-
-
-def make_mask(shape: Shape, family: str, generator: torch.Generator) -> Tensor:
-    """Return a float64 mask of `shape`, entries in [0, 1].
-
-    Families: `ones`, `zeros`, `bernoulli:p` (present with probability p), `box` (one box of
-    present positions over the spatial axes), `checkerboard`, `stripes` (along the last axis),
-    `real` (multiples of 1/4, so that sums of them are exact).
-    """
-    name, _, number = family.partition(":")
-    if name in ("ones", "zeros"):
-        return torch.full(shape, float(name == "ones"), dtype=torch.float64)
-    if name == "bernoulli":
-        return (torch.rand(shape, generator=generator) < float(number)).double()
-    if name == "real":
-        return torch.randint(0, 5, shape, generator=generator).double() / 4
-    if name == "box":
-        return _box(shape, generator)
-    if name in ("checkerboard", "stripes"):
-        axes = range(2, len(shape)) if name == "checkerboard" else [len(shape) - 1]
-        total = torch.zeros((), dtype=torch.long)
-        for axis in axes:
-            index = torch.arange(shape[axis])
-            total = total + index.view(-1, *(1 for _ in shape[axis + 1 :]))
-        return ((total + 1) % 2).double().expand(shape).clone()
-    raise CaseError(f"mask={family} is no family of masks")
-
-
-def _box(shape: Shape, generator: torch.Generator) -> Tensor:
-    mask = torch.ones(shape, dtype=torch.float64)
-    for axis in range(2, len(shape)):
-        ends = torch.randint(0, shape[axis] + 1, (2,), generator=generator).sort().values
-        index = torch.arange(shape[axis])
-        inside = (index >= ends[0]) & (index < ends[1].clamp(min=int(ends[0]) + 1))
-        mask = mask * inside.view(-1, *(1 for _ in shape[axis + 1 :]))
-    return mask
 
 
 def lay_out(value: Tensor, layout: str) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import shutil
 import sysconfig
 from collections.abc import Callable, Iterable, Mapping
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.case import CaseError, ConvCase
+from harness.masks import STRUCTURES
 
 Shape = tuple[int, ...]
 Value = Tensor | None | tuple[Tensor | None, ...]
@@ -223,6 +225,7 @@ class Implementation:
         model: `dot product` where the sums are those of the definition, `transform` where they are
             not (FFT, Winograd), `compiled` where that holds in low precision only.
         cost: What a call on a case and its tensors costs; None = not declared.
+        share: Which share of a law's cases it gets: less than 1 for one that is slow to call.
         origin: Where it comes from, for plug-ins.
     """
 
@@ -241,6 +244,7 @@ class Implementation:
     stored: Callable[[ConvCase, Role | None], int] | None = None
     model: Literal["dot product", "transform", "compiled"] = "dot product"
     cost: Callable[[ConvCase, Mapping[str, Value]], Cost] | None = None
+    share: float = 1.0
     origin: str = ""
 
     def missing(self) -> str | None:
@@ -300,6 +304,8 @@ class Variant:
                 raise CaseError(f"{name}={value}: {self.name} has no option {name!r}; it has "
                                 f"{', '.join(self.options) or 'none'}")  # fmt: skip
             families = {word.split(":")[0]: ":" in word for word in known}
+            if "bernoulli" in families:
+                families |= dict.fromkeys(STRUCTURES, True)
             family, _, number = value.partition(":")
             if family not in families or bool(number) != families[family]:
                 raise CaseError(f"{name}={value} must be one of {', '.join(known)}")
@@ -347,7 +353,11 @@ def _no_cuda() -> str | None:
 
 
 def _no_triton() -> str | None:
-    return None if importlib.util.find_spec("triton") else "triton is not installed"
+    if importlib.util.find_spec("triton") is None:
+        return "triton is not installed: pip install triton"
+    if torch.cuda.is_available() or os.environ.get("TRITON_INTERPRET") == "1":
+        return None
+    return "no CUDA device for Triton; TRITON_INTERPRET=1 runs its kernels on the CPU, slowly"
 
 
 def _no_onnx() -> str | None:

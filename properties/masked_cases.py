@@ -9,8 +9,8 @@ from torch import Tensor
 from harness.call import Declined, declines
 from harness.case import ConvCase
 from harness.check import Trial
+from harness.masks import make_mask
 from harness.taps import taps
-from harness.tensors import make_mask
 from harness.tolerance import Bound
 
 SCATTERED = "bernoulli:0.5"

@@ -5,8 +5,9 @@ import torch
 
 from harness.case import CaseError, ConvCase
 from harness.check import Trial
+from harness.masks import STRUCTURES, make_mask
 from harness.table import load_table
-from harness.tensors import lay_out, make_mask, make_tensors
+from harness.tensors import lay_out, make_tensors
 from harness.tolerance import error_bound
 
 PLAIN = load_table().variant("plain")
@@ -86,3 +87,29 @@ def test_the_bound_of_a_real_sum_is_derived_and_narrow(dtype):
     trial.agree(trial(), trial.truth(), trial.bound())
     assert bound.tier == "T1"
     assert 0.02 < trial.closeness.error_over_bound <= 1  # neither vacuous nor missed
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 64), (2, 3, 24, 32), (1, 2, 8, 16, 8)])
+@pytest.mark.parametrize("family", STRUCTURES)
+@pytest.mark.parametrize("share", [0.0, 0.25, 0.5, 1.0])
+def test_a_structure_holds_its_share_alike_in_all_channels(shape, family, share):
+    mask = make_mask(shape, f"{family}:{share}", torch.Generator().manual_seed(0))
+    assert mask.shape == shape
+    assert set(mask.unique().tolist()) <= {0.0, 1.0}
+    assert torch.equal(mask, mask[:, :1].expand(shape))
+    scattered = 0.25 if family in {"blocks", "border"} else 0.02  # few blocks; whole pixels
+    assert abs(float(mask.mean()) - share) <= scattered * (0 < share < 1)
+
+
+def test_a_border_is_absent_and_the_centre_present():
+    mask = make_mask((1, 1, 8, 8), "border:0.25", torch.Generator())
+    assert mask[0, 0, 2:6, 2:6].all()
+    assert mask.sum() == 16
+
+
+def test_a_structure_can_be_chosen_where_a_share_can():
+    line = "n1 c1>1 i8x8 k3x3 s1x1 p1x1 d1x1 g1 b0 float32 contiguous real seed0"
+    variant = load_table().variant("partial")
+    variant.check_case(ConvCase.parse(f"{line} mask=freeform:0.5"))
+    with pytest.raises(CaseError, match=r"mask=freeform must be one of"):
+        variant.check_case(ConvCase.parse(f"{line} mask=freeform"))

@@ -8,8 +8,8 @@ from torch import Tensor
 from harness.case import ConvCase
 from harness.check import Trial
 from harness.law import Law
+from harness.masks import make_mask
 from harness.taps import taps
-from harness.tensors import make_mask
 from harness.variant import Trait
 from properties.masked_cases import SCATTERED, geometry, holey, own_mask
 
