@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import itertools
 import random
 import sys
@@ -53,17 +54,18 @@ def run(options: argparse.Namespace, table: Table) -> int:
     recorder.write_run(described)
     found: dict[Unit, list[Verdict]] = {unit: [] for unit in units}
     court = Court(plugins=(), profile="soak", device=device, seed=seed)
-    for row in _rounds(
-        table, court, found, options.least,
-        run_id=described.id, parallel=options.processes, deadline_s=deadline,
-    ):  # fmt: skip
-        recorder.add(row)
-        found[row.variant, row.implementation, row.law].append(row)
-        total = sum(map(_cases, found.values()))
-        print(f"\r{total:,} cases", end="", file=sys.stderr, flush=True)
-        if row.status not in {Outcome.HOLDS, Outcome.UNSUPPORTED}:
-            said = row.replay or row.detail
-            print(f"\n{row.status} {row.variant}/{row.implementation} {row.law}: {said}")
+    with contextlib.suppress(KeyboardInterrupt):  # what was judged until then counts
+        for row in _rounds(
+            table, court, found, options.least,
+            run_id=described.id, parallel=options.processes, deadline_s=deadline,
+        ):  # fmt: skip
+            recorder.add(row)
+            found[row.variant, row.implementation, row.law].append(row)
+            total = sum(map(_cases, found.values()))
+            print(f"\r{total:,} cases", end="", file=sys.stderr, flush=True)
+            if row.status not in {Outcome.HOLDS, Outcome.UNSUPPORTED}:
+                said = row.replay or row.detail
+                print(f"\n{row.status} {row.variant}/{row.implementation} {row.law}: {said}")
     print(file=sys.stderr)
     made = Made.here("python3 -m harness soak --write", started, ROOT)
     evidence = _evidence(table, found, made, seed)
