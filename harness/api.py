@@ -1,9 +1,12 @@
 """All that an implementation may import."""
 
-from harness.call import call, compiled, fastest, named_padding, per_axis
+from harness.call import Declined, call, compiled, named_padding, per_axis
 from harness.case import PADDING_MODES, CaseError, ConvCase
 from harness.checkout import checkout
+from harness.explanation import Explained, Explanation, Inquiry, explain
 from harness.layers import MAKES_LAYERS, from_layer, name_arguments
+from harness.selection import fastest
+from harness.single import batch_of_one, sample_of
 from harness.taps import apply_mask, correlate, pad, per_channel, taps
 from harness.variant import (
     Ability,
@@ -22,8 +25,9 @@ from harness.variant import (
 )
 
 __all__ = [
-    "MAKES_LAYERS", "PADDING_MODES", "Ability", "Arg", "CaseError", "ConvCase", "Cost", "Domain",
-    "Implementation", "Kind", "LayerForm", "Need", "Role", "Shape", "Trait", "Value", "Variant", "apply_mask",
-    "call", "checkout", "compiled", "correlate", "fastest", "from_layer", "name_arguments",
-    "named_padding", "pad", "per_axis", "per_channel", "taps",
+    "MAKES_LAYERS", "PADDING_MODES", "Ability", "Arg", "CaseError", "ConvCase", "Cost",
+    "Declined", "Domain", "Explained", "Explanation", "Implementation", "Inquiry", "Kind", "LayerForm", "Need", "Role",
+    "Shape", "Trait", "Value", "Variant", "apply_mask", "batch_of_one", "call", "checkout",
+    "compiled", "correlate", "explain", "fastest", "from_layer", "name_arguments", "named_padding",
+    "pad", "per_axis", "per_channel", "sample_of", "taps",
 ]  # fmt: skip

@@ -14,13 +14,13 @@ from typing import Any
 import torch
 from scipy import stats
 
-from harness.call import fastest
 from harness.case import ConvCase
 from harness.clock import utc_now
 from harness.comparison import CONFIDENCE, Comparison, Speed
 from harness.contest import Entry, Rules, compete, runner
 from harness.evidence import EVIDENCE, Evidence, Made
 from harness.proof import Call
+from harness.selection import fastest
 from harness.table import Table, load_table
 from harness.tensors import make_tensors
 from harness.terminal import write_lines

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from itertools import product
 from typing import Any
@@ -12,9 +12,12 @@ import torch
 from torch import Tensor
 
 from harness.case import PADDING_MODES, CaseError, ConvCase
+from harness.explanation import Explained, Inquiry
+from harness.selection import declines, explanation_of, fastest, named, uncached
+from harness.single import batch_of_one, sample_of
 from harness.taps import pad
 from harness.tensors import each
-from harness.variant import Arg, Function, Implementation, Kind, Need, Role, Shape, Variant
+from harness.variant import Arg, Function, Implementation, Need, Role, Shape, Variant
 
 OPTIONAL_ROLES = (Role.BIAS, Role.MASK, Role.NOISE)
 
@@ -31,7 +34,7 @@ def call(
     padding: int | str | Sequence[int] = 0,
     dilation: int | Sequence[int] = 1,
     groups: int = 1,
-    implementation: str | None = None,
+    implementation: str | Inquiry | None = None,
     size: Sequence[int] | None = None,
     kernel_size: Sequence[int] | None = None,
     **options: Any,
@@ -40,7 +43,8 @@ def call(
 
     Args:
         variant: What to compute.
-        tensors: The tensor arguments in the variant's order, signal and weight first.
+        tensors: The tensor arguments in the variant's order, signal and weight first. A signal
+            without an axis for the batch is a batch of one; masks come without it alike.
         stride, padding, dilation, groups: As `torch.nn.functional.conv2d` takes them.
         implementation: Pins one by name; by default the fastest for the case.
         size, kernel_size: Where signal and weight are sequences: the spatial size of the output's
@@ -50,67 +54,39 @@ def call(
     Raises:
         CaseError: a geometry that cannot be, or a tensor of another shape than it asks for.
     """
-    _check_alike(variant, tensors)
-    device, _ = _place_of(tensors)
+    if _is_single(tensors, kernel_size):
+        _check_alike(variant, tensors)
+        result = call(
+            variant, batch_of_one(variant, tensors), stride=stride, padding=padding,
+            dilation=dilation, groups=groups, implementation=implementation, size=size,
+            kernel_size=kernel_size, **options,
+        )  # fmt: skip
+        return sample_of(result)
+    device = _device_of(tensors)
     lowered = device in ("cpu", "cuda") and torch.is_autocast_enabled(device)
     if lowered:
         tensors = _lowered(variant, tensors, torch.get_autocast_dtype(device))
-    _check_dtypes(variant, tensors)
-    kernel_size = tuple(tensors[1].shape[2:] if kernel_size is None else kernel_size)
-    rank = len(kernel_size)
-    stride, dilation = per_axis("stride", stride, rank), per_axis("dilation", dilation, rank)
-    if variant.domain.same_size:
-        padding = tuple(d * (k - 1) // 2 for d, k in zip(dilation, kernel_size, strict=True))
-    elif isinstance(padding, str):
-        sides = named_padding(padding, kernel_size, stride, dilation)
-        if any(before != behind for before, behind in sides):
-            known = "padding_mode" in variant.keywords  # else it is refused below
-            mode = options.pop("padding_mode", "zeros") if known else "zeros"
-            tensors = _pad_signal(variant, tensors, sides, mode)
-            sides = ((0, 0),) * rank
-        padding = tuple(before for before, _ in sides)
-    else:
-        padding = per_axis("padding", padding, rank)
-    size = None if size is None else tuple(size)
-    function, keywords = _uncached(_plan)(
-        variant, implementation, tuple(map(_shape_of, tensors)), _place_of(tensors), size,
-        kernel_size, stride, padding, dilation, groups, tuple(sorted(options.items())),
-    )  # fmt: skip
-    for arg, value in zip(variant.args, tensors, strict=True):
-        if arg.role is Role.MASK and isinstance(value, Tensor):
-            _check_mask(arg.name, value)
+    if isinstance(padding, str) and not variant.domain.same_size:
+        tensors, padding = _even_sides(
+            variant, tensors, padding, stride, dilation, kernel_size, options
+        )
+    try:
+        function, keywords, masks = uncached(_plan)(
+            variant, implementation, tuple(map(_described, tensors)), device, _hashed(size),
+            _hashed(kernel_size), _hashed(stride), _hashed(padding), _hashed(dilation), groups,
+            tuple(sorted(options.items())) if options else (),
+        )  # fmt: skip
+    except TypeError:
+        _check_words(variant, {"implementation": implementation, "groups": groups, **options})
+        raise
+    for place, name in masks:
+        if tensors[place] is not None:
+            _check_mask(name, tensors[place])
     if not lowered:
         return function(*tensors, **keywords)
     # counts and ratios inside keep the precision that the definition gives them
     with torch.autocast(device, enabled=False):
         return function(*tensors, **keywords)
-
-
-def fastest(variant: Variant, case: ConvCase, device: str = "cpu") -> Implementation:
-    """Return the preferred implementation for `case` on `device`: optimized before reference."""
-    ranked = [(not i.pays(case), i.kind is Kind.REFERENCE, i) for i in variant.implementations]
-    for *_, candidate in sorted(ranked, key=lambda entry: entry[:2]):
-        elsewhere = Need.CUDA in candidate.needs and device != "cuda"
-        if elsewhere or Need.COMPILER in candidate.needs:
-            continue  # compiling behind a caller's back would stall the first call for seconds
-        if declines(candidate, variant, case) is None:
-            return candidate
-    raise CaseError(f"no implementation of {variant.name} computes {case}")
-
-
-def declines(implementation: Implementation, variant: Variant, case: ConvCase) -> str | None:
-    """Return why `implementation` does not compute `case`, or None."""
-    if reason := implementation.missing() or implementation.unsupported(case):
-        return reason
-    if implementation.within(case) != case:
-        return "outside of what it computes"
-    try:
-        function = implementation.load()
-    except Exception as error:  # noqa: BLE001 - a stranger's code may raise anything at all
-        return f"cannot be loaded: {type(error).__name__}: {error}"
-    accepted = _uncached(_keywords_of)(function)
-    lacking = variant.call_keywords(case).keys() - accepted
-    return f"takes no argument {min(lacking)!r}" if lacking and "**" not in accepted else None
 
 
 def compiled(load: Callable[[], Function], **options: Any) -> Implementation:
@@ -135,24 +111,39 @@ def _compile(function: Function, options: tuple[tuple[str, Any], ...]) -> Functi
 
 @lru_cache(maxsize=4096)
 def _plan(
-    variant: Variant, implementation: str | None, shapes: tuple[Any, ...], place: tuple[str, str],
-    size: Shape | None, kernel_size: Shape, stride: Shape, padding: Shape, dilation: Shape,
+    variant: Variant, implementation: str | Inquiry | None, described: tuple[Any, ...], device: str,
+    size: Shape | None, kernel_size: Shape | None, stride: Any, padding: Any, dilation: Any,
     groups: int, options: tuple[tuple[str, Any], ...],
-) -> tuple[Function, dict[str, Any]]:  # fmt: skip
-    """Everything about a call that shapes, device and options decide; cached by all of them."""
-    device, dtype = place
+) -> tuple[Function, dict[str, Any], tuple[tuple[int, str], ...]]:  # fmt: skip
+    """Check all of a call that no value decides; cached by everything that it depends on.
+
+    Returns:
+        What computes, its keywords, and the masks among the tensors by place and name.
+    """
+    _check_alike(variant, described)
+    dtype = _check_dtypes(variant, described)
+    shapes = tuple(map(_shape_of, described))
+    kernel_size = tuple(shapes[1][2:]) if kernel_size is None else kernel_size
+    rank = len(kernel_size)
+    stride, dilation = per_axis("stride", stride, rank), per_axis("dilation", dilation, rank)
+    if variant.domain.same_size:
+        padding = tuple(d * (k - 1) // 2 for d, k in zip(dilation, kernel_size, strict=True))
+    padding = per_axis("padding", padding, rank)
     case = _case_of(
         variant, shapes, dtype, size, kernel_size, stride, padding, dilation, groups, options
     )
+    if isinstance(implementation, Inquiry):
+        raise Explained(explanation_of(variant, case, device, implementation.pinned))
     if implementation is None:
         chosen = fastest(variant, case, device)
     else:
-        chosen = _named(variant, implementation)
+        chosen = named(variant, implementation)
         if reason := declines(chosen, variant, case):
             raise Declined(
                 f"implementation={implementation!r} does not compute this case: {reason}"
             )
-    return chosen.load(), variant.call_keywords(case)
+    masks = tuple((i, a.name) for i, a in enumerate(variant.args) if a.role is Role.MASK)
+    return chosen.load(), variant.call_keywords(case), masks
 
 
 def _case_of(
@@ -193,7 +184,8 @@ def _batch_and_channels(signal: Any, several: bool, rank: int) -> tuple[int, Sha
         return present[0][0], tuple(0 if shape is None else shape[1] for shape in signal)
     if len(signal) != rank + 2:
         raise CaseError(
-            f"x.shape={signal} needs {rank + 2} axes: batch, channels and {rank} spatial"
+            f"x.shape={signal} needs {rank + 2} axes: batch, channels and {rank} spatial; "
+            f"or {rank + 1}, without the batch"
         )
     return signal[0], (signal[1],)
 
@@ -215,34 +207,54 @@ def _match_shape(variant: Variant, arg: Arg, shape: Any, case: ConvCase) -> Conv
     raise CaseError(f"{arg.name}.shape={shape} must be {expected}")
 
 
-def _check_alike(variant: Variant, tensors: Sequence[Any]) -> None:
+def _check_alike(variant: Variant, given: Sequence[Any]) -> None:
     names = [arg.name for arg in variant.args]
-    if len(tensors) != len(names):
-        raise CaseError(f"{len(tensors)} tensors are given, expected {', '.join(names)}")
-    for name, value in zip(names[:2], tensors, strict=False):
+    if len(given) != len(names):
+        raise CaseError(f"{len(given)} tensors are given, expected {', '.join(names)}")
+    for name, value in zip(names[:2], given, strict=False):
         if value is None:
             raise CaseError(f"{name}=None must be given")
 
 
-def _check_dtypes(variant: Variant, tensors: Sequence[Any]) -> None:
-    """Raise CaseError unless all but masks have one dtype: some backends would promote it."""
+def _check_dtypes(variant: Variant, described: Sequence[Any]) -> str:
+    """Return the dtype that all but masks have; else raise: some backends would promote it."""
     dtype = None
-    for arg, value in zip(variant.args, tensors, strict=True):
-        if arg.role is Role.MASK:
+    for arg, value in zip(variant.args, described, strict=True):
+        if arg.role is Role.MASK or value is None:
             continue
-        for part in value if isinstance(value, tuple | list) else (value,):
+        for part in (value,) if _is_one(value) else value:
             if part is None:
                 continue
-            dtype = part.dtype if dtype is None else dtype
-            if part.dtype != dtype:
-                raise CaseError(f"{arg.name}.dtype={part.dtype} must be {dtype}, as others have")
+            dtype = part[1] if dtype is None else dtype
+            if part[1] != dtype:
+                raise CaseError(f"{arg.name}.dtype={part[1]} must be {dtype}, as others have")
+    return "float32" if dtype is None else str(dtype).removeprefix("torch.")
+
+
+def _check_words(variant: Variant, words: Mapping[str, Any]) -> None:
+    """Raise CaseError for a value that cannot be compared with those that there are."""
+    for name, value in words.items():
+        try:
+            hash(value)
+        except TypeError:
+            known = {"implementation": [i.name for i in variant.implementations], **variant.options}
+            expected = f"one of {', '.join(known[name])}" if name in known else "a number or a word"
+            raise CaseError(f"{name}={value!r} must be {expected}") from None
 
 
 def _check_mask(name: str, mask: Tensor) -> None:
-    if mask.is_meta or mask.dtype == torch.bool or torch.compiler.is_compiling():
+    if mask.dtype == torch.bool or mask.is_meta or torch.compiler.is_compiling():
+        return
+    if mask.is_cuda and torch.cuda.is_current_stream_capturing():
+        return  # a CUDA graph is recorded without values
+    if not mask.numel():
         return
     try:
-        inside = mask.numel() == 0 or bool(((mask >= 0) & (mask <= 1)).all())
+        least, most = mask.detach().aminmax()
+        if mask.is_cuda:  # reading a value would wait for the device
+            torch._assert_async((least >= 0) & (most <= 1), f"{name} must hold values in [0, 1]")
+            return
+        inside = least.item() >= 0 and most.item() <= 1
     except RuntimeError:  # no value to read: a fake tensor, or inside of vmap
         return
     if not inside:
@@ -281,6 +293,26 @@ def named_padding(
     return tuple((total // 2, total - total // 2) for total in totals)
 
 
+def _even_sides(
+    variant: Variant, tensors: Sequence[Any], padding: str, stride: Any, dilation: Any,
+    kernel_size: Sequence[int] | None, options: dict[str, Any],
+) -> tuple[Sequence[Any], Shape]:  # fmt: skip
+    """Return the tensors, padded where a named padding is uneven, and the padding that is left.
+
+    Where they are padded, `padding_mode` is taken out of `options`.
+    """
+    _check_alike(variant, tensors)
+    kernel_size = tuple(tensors[1].shape[2:] if kernel_size is None else kernel_size)
+    rank = len(kernel_size)
+    steps = per_axis("stride", stride, rank), per_axis("dilation", dilation, rank)
+    sides = named_padding(padding, kernel_size, *steps)
+    if all(before == behind for before, behind in sides):
+        return tensors, tuple(before for before, _ in sides)
+    known = "padding_mode" in variant.keywords  # else it is refused later
+    mode = options.pop("padding_mode", "zeros") if known else "zeros"
+    return _pad_signal(variant, tensors, sides, mode), (0,) * rank
+
+
 def _pad_signal(
     variant: Variant, tensors: Sequence[Any], sides: tuple[tuple[int, int], ...], mode: str
 ) -> tuple[Any, ...]:
@@ -297,20 +329,6 @@ def _pad_signal(
         except ValueError as error:
             raise CaseError(str(error)) from None
     return tuple(padded)
-
-
-def _named(variant: Variant, name: str) -> Implementation:
-    for implementation in variant.implementations:
-        if implementation.name == name:
-            return implementation
-    names = ", ".join(i.name for i in variant.implementations)
-    raise CaseError(f"implementation={name!r} must be one of {names}")
-
-
-@lru_cache(maxsize=1024)
-def _keywords_of(function: Function) -> frozenset[str]:
-    parameters = inspect.signature(function).parameters.values()
-    return frozenset("**" if p.kind is p.VAR_KEYWORD else p.name for p in parameters)
 
 
 def _lowered(variant: Variant, tensors: Sequence[Any], dtype: torch.dtype) -> tuple[Any, ...]:
@@ -330,22 +348,43 @@ def _lowered(variant: Variant, tensors: Sequence[Any], dtype: torch.dtype) -> tu
     )
 
 
-def _uncached(function: Any) -> Any:
-    """Return `function` without its cache while compiling: the compiler guards its own result."""
-    return function.__wrapped__ if torch.compiler.is_compiling() else function
+def _is_single(tensors: Sequence[Any], kernel_size: Sequence[int] | None) -> bool:
+    """Whether the signal is one sample without an axis for the batch."""
+    signal, weight = tensors[0], tensors[1]
+    if not isinstance(signal, Tensor) or not isinstance(weight, Tensor):
+        return False
+    rank = weight.dim() - 2 if kernel_size is None else len(kernel_size)
+    return signal.dim() == rank + 1
 
 
-def _shape_of(value: Any) -> Any:
+def _hashed(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _described(value: Any) -> Any:
+    """Return the shape and dtype of a tensor, of every tensor, or None."""
     if value is None:
         return None
-    return tuple(value.shape) if isinstance(value, Tensor) else tuple(map(_shape_of, value))
+    if isinstance(value, Tensor):
+        return tuple(value.shape), value.dtype
+    return tuple(map(_described, value))
 
 
-def _place_of(tensors: Sequence[Any]) -> tuple[str, str]:
-    """Return the type of the device, and the dtype, of the first tensor."""
+def _is_one(described: Any) -> bool:
+    return len(described) == 2 and isinstance(described[1], torch.dtype)
+
+
+def _shape_of(described: Any) -> Any:
+    if described is None:
+        return None
+    return described[0] if _is_one(described) else tuple(map(_shape_of, described))
+
+
+def _device_of(tensors: Sequence[Any]) -> str:
+    """Return the type of the device of the first tensor."""
     for value in tensors:
         if isinstance(value, Tensor):
-            return value.device.type, str(value.dtype).removeprefix("torch.")
+            return value.device.type
         if value is not None:
-            return _place_of(value)
-    return "cpu", "float32"
+            return _device_of(value)
+    return "cpu"

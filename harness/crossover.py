@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 import torch
 from scipy import stats
 
-from harness.call import declines
 from harness.case import ConvCase
 from harness.clock import utc_now
 from harness.comparison import CONFIDENCE, Comparison
@@ -24,6 +23,7 @@ from harness.contest import Entry, Rules, compete, real, runner
 from harness.evidence import EVIDENCE, Evidence, Made
 from harness.masks import STRUCTURES
 from harness.proof import Call
+from harness.selection import declines
 from harness.table import Table, load_table
 from harness.tensors import make_tensors
 from harness.terminal import write_lines

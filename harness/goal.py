@@ -16,11 +16,11 @@ from typing import Any, NamedTuple
 
 import torch
 
-from harness.call import fastest
 from harness.case import ConvCase
 from harness.comparison import Comparison, summarize
 from harness.contest import Entry, Rules, compete, runner
 from harness.proof import Call, measure_memory
+from harness.selection import fastest
 from harness.table import Table, load_table
 from harness.tensors import make_tensors
 from harness.variant import Implementation, Variant

@@ -18,13 +18,13 @@ from hypothesis import HealthCheck, Phase
 from hypothesis import strategies as st
 
 from harness import clock
-from harness.call import fastest
 from harness.case import CaseError, ConvCase
 from harness.comparison import Comparison
 from harness.contest import Entry, Rules, compete, real, runner
 from harness.evidence import EVIDENCE, Evidence, Made, load_evidence
 from harness.neighbours import descend
 from harness.proof import Call
+from harness.selection import fastest
 from harness.strategies import cases
 from harness.table import Table, load_table
 from harness.tensors import make_tensors

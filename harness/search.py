@@ -20,7 +20,7 @@ import hypothesis
 from hypothesis import Phase
 
 from harness import flight
-from harness.call import Declined, declines
+from harness.call import Declined
 from harness.case import DTYPES, ConvCase
 from harness.check import Refuted, Trial
 from harness.counterexample import certificate, script
@@ -28,6 +28,7 @@ from harness.law import Law
 from harness.neighbours import beside, descend
 from harness.results import Outcome
 from harness.screen import render, replay_line
+from harness.selection import declines
 from harness.strategies import BATCH, batch, draws
 from harness.table import reloaded
 from harness.variant import Implementation, Variant, missing
@@ -188,11 +189,11 @@ class _Hunt:
         wanted = max(1, round(profile.cases * self.law.share * self.implementation.share))
         quota = -(-wanted // max(1, len(strata)))
         most = quota * len(strata)
-        sparse = self.implementation.share < 1 and wanted < most
+        sparse = self.implementation.share < 1 and wanted < len(strata)
         if sparse:  # too few for every dtype and rank: which, differs from law to law
             most = wanted
             random.Random(f"{self.law.id} {profile.seed}").shuffle(strata)
-        streams = {each: self._attempts(profile, each, quota * PATIENCE) for each in strata}
+        streams = {each: self._attempts(profile, each, quota) for each in strata}
         # what an implementation lacks of its quota in one stratum, it gets in the others
         while streams and self.executed < most:
             for stratum, stream in tuple(streams.items()):
@@ -204,11 +205,13 @@ class _Hunt:
             slow = f"{self.implementation.name} is slow to call: drawn elsewhere for this law"
             self.reasons.setdefault(_stratum(*stratum), slow)
 
-    def _attempts(self, profile: Profile, stratum: tuple[str, int], most: int) -> Iterator[bool]:
-        """Attempt up to `most` cases of a stratum; yield of each whether the law applied."""
-        for index in range(most):
-            number, place = divmod(index // profile.values, BATCH)
-            shift = index % profile.values
+    def _attempts(self, profile: Profile, stratum: tuple[str, int], quota: int) -> Iterator[bool]:
+        """Attempt cases of a stratum, more than its quota; yield of each whether the law applied."""
+        # a few cases are better of several geometries
+        values = profile.values if self.implementation.share == 1 else 1
+        for index in range(quota * PATIENCE):
+            number, place = divmod(index // values, BATCH)
+            shift = index % values
             source = (self.variant, *stratum, f"{profile.seed}/{number}")
             case = batch(*source)[place]
             try:

@@ -6,10 +6,11 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from harness.call import Declined, declines
+from harness.call import Declined
 from harness.case import ConvCase
 from harness.check import Trial
 from harness.masks import make_mask
+from harness.selection import declines
 from harness.taps import taps
 from harness.tolerance import Bound
 

@@ -12,7 +12,7 @@ class Tiled(Conv2d):
     def __init__(self, channels, *args, **options):
         super().__init__(sum(channels), *args, **options)
 
-    def forward(self, *sources):  # noqa: D102
+    def forward(self, *sources):
         return super().forward(tile_and_concatenate(*sources))
 
 

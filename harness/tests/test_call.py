@@ -39,7 +39,14 @@ W = torch.zeros(6, 4, 3, 3)
         ),
         ((X, W), {"epsilon": 1}, "epsilon=1: plain takes no argument 'epsilon'; it takes stride"),
         ((X, W), {"implementation": "fast"}, "implementation='fast' must be one of library"),
-        ((X[0], W), {}, r"x.shape=\(4, 8, 8\) needs 4 axes: batch, channels and 2 spatial"),
+        ((X, W), {"implementation": ["fast"]}, r"implementation=\['fast'\] must be one of library"),
+        (
+            (X, W),
+            {"padding_mode": ["zeros"]},
+            r"padding_mode=\['zeros'\] must be one of zeros, ref",
+        ),
+        ((X, W), {"groups": [1]}, r"groups=\[1\] must be a number or a word"),
+        ((X[0, 0], W), {}, r"x.shape=\(8, 8\) needs 4 axes: batch, channels and 2 spatial; or 3"),
         ((X, W, torch.zeros(5)), {}, r"bias.shape=\(5,\) must be \(6,\)"),
         (
             (X, torch.zeros(6, 4, 11, 3)),
@@ -65,6 +72,17 @@ def test_bad_arguments_are_refused(arguments, options, message):
 def test_bad_masks_are_refused(mask, message):
     with pytest.raises(CaseError, match=message):
         partial(X, W, None, mask)
+
+
+def test_lists_are_taken_as_tuples_are():
+    x, weight = torch.randn(2, 4, 8, 8), torch.randn(6, 4, 3, 3)
+    got = plain(x, weight, stride=[2, 1], padding=[1, 0], dilation=[1, 2])
+    assert torch.equal(got, plain(x, weight, stride=(2, 1), padding=(1, 0), dilation=(1, 2)))
+
+
+def test_an_expanded_mask_is_checked():
+    with pytest.raises(CaseError, match=r"mask must hold values in \[0, 1\]"):
+        partial(X, W, None, torch.full((1, 1, 8, 8), -0.5).expand(2, 4, 8, 8))
 
 
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths:UserWarning")

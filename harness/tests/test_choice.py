@@ -10,6 +10,7 @@ from harness.case import ConvCase
 from harness.choice import Choice
 from harness.comparison import compare
 from harness.results import Measurement, ResultsError, Status
+from harness.selection import explanation_of, fastest
 from harness.table import load_table
 
 VARIANT = load_table().variant("partial")
@@ -114,3 +115,16 @@ def test_fresh_choices_take_the_place_of_kept_ones_of_the_same_case():
     other = _choice(case=LINE.replace("i16x16", "i8x8"))
     fresh = _choice(implementation="convolved_mask", ratio=1.0)
     assert set(choose_command.merged([_choice(), other], [fresh])) == {fresh, other}
+
+
+def test_a_call_takes_what_won_near_it_and_says_so(kept):
+    assert fastest(VARIANT, CASE).name != "convolved_mask"
+    kept(_choice(implementation="convolved_mask", ratio=1.0))
+    assert fastest(VARIANT, CASE).name == "convolved_mask"
+    told = explanation_of(VARIANT, CASE, "cpu", None)
+    assert told.reason.startswith("won a measured case 0.0 doublings away")
+
+
+def test_a_winner_that_cannot_compute_a_case_is_passed_over(kept):
+    kept(_choice(implementation="gone"))
+    assert fastest(VARIANT, CASE).name != "gone"

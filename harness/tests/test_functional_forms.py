@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from harness.api import explain
 from harness.case import CaseError
 from impls import (
     boundary,
@@ -88,14 +89,51 @@ def test_even_same_padding_says_what_is_wrong():
 
 
 @pytest.mark.parametrize("method", boundary.METHODS)
-def test_boundary_names_a_signal_without_a_batch(method):
-    with pytest.raises(CaseError, match="needs 4 axes: batch, channels and 2 spatial"):
-        boundary.BoundaryConv2d(4, 6, 3, method=method)(X[0])
+def test_boundary_names_a_signal_without_channels(method):
+    with pytest.raises(CaseError, match="needs 4 axes: batch, channels and 2 spatial; or 3"):
+        boundary.BoundaryConv2d(4, 6, 3, method=method)(X[0, 0])
 
 
-def test_partial_names_a_signal_without_a_batch():
-    with pytest.raises(CaseError, match="needs 4 axes: batch, channels and 2 spatial"):
-        partial.PartialConv2d(4, 6, 3)(X[0], MASK[0])
+def test_partial_names_a_signal_without_channels():
+    with pytest.raises(CaseError, match="needs 4 axes: batch, channels and 2 spatial; or 3"):
+        partial.PartialConv2d(4, 6, 3)(X[0, 0], MASK[0, 0])
+
+
+@pytest.mark.parametrize("variant", [input_masked, masked, partial])
+@pytest.mark.parametrize("padding", [0, 1, "same"])
+def test_one_sample_is_a_batch_of_one(variant, padding):
+    for mask in (MASK[:1], MASK[:1, :1]):
+        batch = variant.functional(X[:1], WEIGHT, None, mask, padding=padding)
+        single = variant.functional(X[0], WEIGHT, None, mask[0], padding=padding)
+        batch, single = ((r,) if torch.is_tensor(r) else r for r in (batch, single))
+        for whole, one in zip(batch, single, strict=True):
+            assert torch.equal(whole[0], one)
+
+
+@pytest.mark.parametrize("padding", [0, 1, "same"])
+def test_one_sample_needs_no_mask(padding):
+    even = WEIGHT[..., :2, :2]
+    for weight in (WEIGHT, even):
+        for field in (0, 1):
+            whole = partial.functional(X[:1], weight, padding=padding)[field]
+            assert torch.equal(partial.functional(X[0], weight, padding=padding)[field], whole[0])
+
+
+def test_masks_of_a_single_sample_come_without_a_batch_alike():
+    with pytest.raises(CaseError, match=r"mask.shape=\(1, 1, 4, 6, 5\) must be"):
+        masked.functional(X[0], WEIGHT, None, MASK[:1])
+
+
+def test_what_computes_a_call_is_explained():
+    told = explain(partial.functional, X, WEIGHT, None, MASK, stride=2)
+    assert told.case.stride == (2, 2)
+    assert dict(told.reasons)[told.implementation] == told.reason
+    pinned = explain(plain.functional, X, WEIGHT, implementation="library")
+    assert (pinned.implementation, pinned.reason) == ("library", "pinned")
+    with pytest.raises(CaseError, match="must be"):
+        explain(plain.functional, X, WEIGHT[:, :3])
+    with pytest.raises(TypeError, match="must be the functional form"):
+        explain(lambda *_, **__: None, X)
 
 
 @pytest.mark.parametrize("cls", [partial.LazyPartialConv2d, masked.LazyMaskedConv2d])

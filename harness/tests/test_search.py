@@ -110,6 +110,26 @@ def test_every_dtype_and_rank_is_searched_or_says_why_not():
     assert set(finding.gaps.values()) == {"outside the law's domain: where sums are not rounded"}
 
 
+def test_one_that_is_slow_to_call_gets_its_share_and_the_rest_is_explained():
+    slow = replace(PLAIN.reference, share=0.05)
+    seen = set()
+    for seed in range(12):
+        finding = search(AGREES, PLAIN, slow, Profile(cases=60, seed=seed))
+        assert (finding.outcome, finding.cases) == (Outcome.HOLDS, 3)
+        assert len(finding.counts) == 3
+        assert set(finding.gaps.values()) == {
+            "library is slow to call: drawn elsewhere for this law"
+        }
+        seen |= finding.counts.keys()
+    assert len(seen) == 12  # other seeds, like other laws, draw other dtypes and ranks
+
+
+def test_one_that_is_slow_to_call_is_judged_everywhere_where_there_is_time():
+    slow = replace(PLAIN.reference, share=0.5)
+    finding = search(AGREES, PLAIN, slow, Profile(cases=60))
+    assert (finding.cases, finding.gaps) == (36, {})
+
+
 def test_a_domain_that_explains_nothing_leaves_a_hole():
     law = replace(AGREES, within=lambda case: case if case.spatial_dims == 2 else None)
     finding = search(law, PLAIN, PLAIN.reference, Profile(cases=12))

@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 from harness.__main__ import main
-from harness.call import declines
 from harness.case import ConvCase
 from harness.layers import from_layer
 from harness.search import Profile, replay, search
+from harness.selection import declines
 from harness.table import load_table
 from impls.partial import PartialConv2d
 

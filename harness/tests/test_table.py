@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from harness.__main__ import main
-from harness.call import declines
 from harness.catalogue import describe, markdown, text
 from harness.readme import END, START, renew
+from harness.selection import declines
 from harness.table import UnknownName, load_table
 
 ROOT = Path(__file__).parents[2]

@@ -29,42 +29,64 @@ def convolve(
     """Return `conv(x, w) + b` by `torch.convolution`, which takes any rank."""
     if padding_mode != "zeros" and any(padding):
         x, padding = pad_by_mode(x, padding, padding_mode), [0] * len(padding)
-    restored = x.stride(1) == 1
-    x, weight, copied = readable(x, weight, padding)
+    given = x
+    x, weight = readable(x, weight, stride, padding)
     y = torch.convolution(
         x, weight, bias, stride, padding, dilation, False, [0] * len(padding), groups
     )
-    # laid out by moving axes, since vmap knows no memory formats
-    return y.movedim(1, -1).contiguous().movedim(-1, 1) if copied and restored else y
+    return y if x is given else laid_out_like(given, y)
 
 
-def readable(x: Tensor, weight: Tensor, padding: Sequence[int]) -> tuple[Tensor, Tensor, bool]:
-    """Return `x` and `weight` in layouts that oneDNN convolves right, and whether they are copies.
+def readable(
+    x: Tensor, weight: Tensor, stride: Sequence[int], padding: Sequence[int]
+) -> tuple[Tensor, Tensor]:
+    """Return `x` and `weight` in layouts that oneDNN convolves right, copied where need be.
 
     What PyTorch 2.13 does with other layouts on CPUs:
 
     * bfloat16, channels_last or a part of such a tensor: with groups of one input channel and
       several outputs `x (1, 2, 4, 4)`, `w (4, 1, 3, 3)`, stride (1, 2) gives a wrong output;
       elsewhere, with one group too, the gradient of the weight is wrong, and some end the process.
-    * channels_last, one tap, padding, a last axis of which no window sees a pixel: it reads beyond
-      the signal, and some end the process: `x (2, 3, 5, 2)`, stride 3, padding (2, 1).
-    * one channel that stands at stride 1: see `_unambiguous`.
+    * channels_last, one tap, a last axis of which no window sees a pixel: it reads beyond the
+      signal, and some end the process: `x (2, 3, 5, 2)`, stride 3, padding (2, 1).
+    * contiguous with another stride of the channels than such a tensor has: see `_unambiguous`.
     """
     x, weight = _unambiguous(x), _unambiguous(weight)
-    if x.dim() > 3 and x.is_cpu and not (x.is_contiguous() and weight.is_contiguous()):
-        one_tap = any(padding) and max(weight.shape[2:]) == 1
-        if one_tap or x.dtype is torch.bfloat16:
-            return x.contiguous(), weight.contiguous(), True
-    return x, weight, False
+    if x.dim() < 4 or not x.is_cpu or (x.is_contiguous() and weight.is_contiguous()):
+        return x, weight
+    misread = x.dtype is torch.bfloat16 or _sees_nothing(x, weight, stride, padding)
+    return (x.contiguous(), weight.contiguous()) if misread else (x, weight)
+
+
+def laid_out_like(x: Tensor, y: Tensor) -> Tensor:
+    """Return `y` with its channels last in memory where those of `x` are.
+
+    By moving axes, since vmap knows no memory formats.
+    """
+    last = x.stride(1) == 1 and not x.is_contiguous()
+    return y.movedim(1, -1).contiguous().movedim(-1, 1) if last else y
 
 
 def _unambiguous(operand: Tensor) -> Tensor:
-    """Return `operand (A, B, *S)` with the strides that a contiguous tensor of one channel has.
+    """Return `operand (A, B, *S)` with the strides of a contiguous tensor, where it is one.
 
-    One channel may stand at any stride. Where it is 1, the library takes the layout for
-    channels_last, and PyTorch 2.13 computes wrong float32 values on CPUs: of ones
-    `x (2, 1, 5, 4, 3)` with strides (60, 1, 12, 3, 1), `w (1, 1, 1, 1, 2)`, stride (1, 1, 2).
+    An axis of one entry may have any stride. Where that of the channels is 1, the library takes
+    the layout for channels_last, and PyTorch 2.13 computes wrong float32 values on CPUs: of ones
+    `x (2, 1, 5, 4, 3)` with strides (60, 1, 12, 3, 1), `w (1, 1, 1, 1, 2)`, stride (1, 1, 2). Of
+    bfloat16 `w (1, 2, 1, 1)` with strides (6, 1, 2, 2) ends the process.
     """
-    if operand.dim() > 3 and operand.shape[1] == 1 == operand.stride(1):
-        return operand.squeeze(1).unsqueeze(1)
+    if operand.dim() > 3 and operand.stride(1) == 1:
+        if operand.is_contiguous():
+            return operand.flatten().view(operand.shape)
+        if operand.shape[1] == 1:
+            return operand.squeeze(1).unsqueeze(1)
     return operand
+
+
+def _sees_nothing(x: Tensor, weight: Tensor, stride: Sequence[int], padding: Sequence[int]) -> bool:
+    """Whether no window of one tap sees a pixel of the last axis."""
+    size, step, edge = x.shape[-1], stride[-1], padding[-1]
+    if not edge or max(weight.shape[2:]) > 1:
+        return False
+    outputs = range((size + 2 * edge - 1) // step + 1)
+    return not any(0 <= q * step - edge < size for q in outputs)

@@ -3,11 +3,20 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.conv import _LazyConvXdMixin
 from torch.nn.parameter import UninitializedParameter
 
-from harness.api import ConvCase, LayerForm, Value, name_arguments
+from harness.api import (
+    CaseError,
+    ConvCase,
+    Explained,
+    Explanation,
+    Inquiry,
+    LayerForm,
+    Value,
+    name_arguments,
+)
 from impls._shared.sources import source_axes
 
 Size = int | Sequence[int]
@@ -19,6 +28,11 @@ class ConvLayer:
     Args:
         implementation: Pins one implementation by name; None lets every call take the fastest.
     """
+
+    shown: tuple[str, ...] = ()
+    """Attributes beyond those of `torch.nn.ConvNd` that `extra_repr` tells."""
+    when_converted: Mapping[str, Any] = {}
+    """Arguments of the constructor that take the place of its defaults in `impls.convert`."""
 
     def __init__(self, *args: Any, implementation: str | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -35,10 +49,65 @@ class ConvLayer:
             "implementation": self.implementation,
         }
 
+    @classmethod
+    def arguments_like(cls, module: Any) -> dict[str, Any]:
+        """Return the constructor's arguments for the geometry of `module`, a `torch.nn.ConvNd`.
+
+        Raises:
+            CaseError: this layer does not compute it.
+        """
+        names = ("stride", "padding", "dilation", "groups", "padding_mode")
+        return {name: getattr(module, name) for name in names}
+
+    def finish_conversion(self) -> None:
+        """Fill, from the weight, the parameters that a trained `torch.nn.ConvNd` does not have."""
+
+    def chosen(self, *inputs: Any, **named: Any) -> Explanation:
+        """Return which implementation a call with these arguments takes, and why.
+
+        Nothing is computed. Printed, the answer tells what is said of every implementation.
+        """
+        # a twin asks: another thread may be calling the layer itself
+        twin = type(self).__new__(type(self))
+        question = Inquiry(self.implementation)
+        twin.__dict__.update(self.__dict__, implementation=question, training=False)
+        try:
+            twin.forward(*inputs, **named)
+        except Explained as answer:
+            return answer.explanation
+        raise CaseError(f"{type(self).__name__} calls no functional form")
+
     def extra_repr(self) -> str:
         """Return the constructor's arguments."""
-        pinned = f", implementation={self.implementation!r}" if self.implementation else ""
-        return super().extra_repr() + pinned
+        told = [f"{name}={getattr(self, name)!r}" for name in self.shown]
+        pinned = [f"implementation={self.implementation!r}"] if self.implementation else []
+        return ", ".join([super().extra_repr(), *told, *pinned])
+
+
+RETURNS = (True, None, False)
+
+
+class PairLayer(ConvLayer):
+    """Mixed into a layer that computes an output and the mask for the next layer.
+
+    Args:
+        return_mask: True returns the pair; False the output alone; None the pair where the call
+            gives a mask, so that a call without one returns what `torch.nn.ConvNd` does.
+    """
+
+    shown = ("return_mask",)
+    when_converted: Mapping[str, Any] = {"return_mask": None}
+
+    def __init__(self, *args: Any, return_mask: bool | None = True, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if return_mask not in RETURNS:
+            raise CaseError(f"return_mask={return_mask!r} must be True, False or None")
+        self.return_mask = return_mask
+
+    def returned(self, pair: Any, mask: Tensor | None) -> Any:
+        """Return of `(output, mask)` what a call with `mask` returns."""
+        both = mask is not None if self.return_mask is None else self.return_mask
+        return pair if both else pair.output
 
 
 class LazyConvLayer(_LazyConvXdMixin):
@@ -53,11 +122,17 @@ class LazyConvLayer(_LazyConvXdMixin):
         dilation: Size = 1,
         groups: int = 1,
         bias: bool = True,
+        padding_mode: str = "zeros",
+        device: Any = None,
+        dtype: Any = None,
         **kwargs: Any,
     ) -> None:
+        factory = {"device": device, "dtype": dtype}
         # No bias here: its tensor would be replaced below.
-        super().__init__(0, 0, kernel_size, stride, padding, dilation, groups, False, **kwargs)
-        factory = {name: kwargs[name] for name in ("device", "dtype") if name in kwargs}
+        super().__init__(
+            0, 0, kernel_size, stride, padding, dilation, groups, False, padding_mode,
+            **factory, **kwargs,
+        )  # fmt: skip
         self.weight = UninitializedParameter(**factory)
         self.out_channels = out_channels
         if bias:

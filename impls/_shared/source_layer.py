@@ -7,7 +7,7 @@ from torch import Tensor
 
 from harness.api import CaseError
 from impls._shared.layer import ConvLayer
-from impls._shared.sources import NAMES, check_presence
+from impls._shared.sources import NAMES, check_presence, source_axes
 
 
 def channels_per_source(in_channels: Sequence[int] | int, rank: int) -> tuple[int, ...]:
@@ -34,8 +34,11 @@ def learned_channels(
 ) -> tuple[int, ...]:
     """Return the channels of every source that a call gives, by place or by name."""
     given = dict(zip(NAMES[rank], x, strict=False)) | dict(named)
-    sources = (given.get(name) for name in NAMES[rank])
-    return tuple(0 if source is None else source.shape[1] for source in sources)
+    sources = [given.get(name) for name in NAMES[rank]]
+    return tuple(
+        0 if source is None else source.shape[-len(axes) - 1]
+        for axes, source in zip(source_axes(rank), sources, strict=True)
+    )
 
 
 class SourceLayer(ConvLayer):

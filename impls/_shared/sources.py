@@ -1,6 +1,6 @@
 """Sources: one signal per subset of the spatial axes, and the sum of what each contributes."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import combinations
 from typing import Any
 
@@ -130,10 +130,11 @@ def convolve_source(
     dilation: Sequence[int],
     groups: int,
     padding_mode: str = "zeros",
+    convolution: Callable[..., Tensor] = convolve,
 ) -> Tensor:
     """Return the convolution of one source over the axes that it spans, `(N, C_out, *sizes)`."""
     if axes:
-        return convolve(
+        return convolution(
             source, weight, bias, stride=on_axes(stride, axes), padding=on_axes(padding, axes),
             dilation=on_axes(dilation, axes), groups=groups, padding_mode=padding_mode,
         )  # fmt: skip
@@ -201,6 +202,12 @@ def call_with_sources(
             cannot be.
     """
     rank = len(kernel_size)
+    if _is_single(x, rank):
+        sample = call_with_sources(
+            variant, tuple(None if s is None else s.unsqueeze(0) for s in x), weight, bias,
+            size=size, kernel_size=kernel_size, padding=padding, **options,
+        )  # fmt: skip
+        return sample.squeeze(0)
     size = resolve_size(x, rank, size)
     uneven: list[int] = []
     if padding == "same":
@@ -218,6 +225,14 @@ def call_with_sources(
     for axis in uneven:
         y = y.narrow(axis, 1, y.shape[axis] - 1)
     return y.contiguous() if uneven else y
+
+
+def _is_single(x: Sources, rank: int) -> bool:
+    """Whether every source that is given has all its axes but that of the batch."""
+    if rank not in NAMES or len(x) != len(NAMES[rank]):
+        return False
+    pairs = [(s, axes) for s, axes in zip(x, source_axes(rank), strict=True) if s is not None]
+    return bool(pairs) and all(source.dim() == 1 + len(axes) for source, axes in pairs)
 
 
 def resolve_size(x: Sources, rank: int, size: Sequence[int] | None = None) -> Shape:

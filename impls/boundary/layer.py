@@ -25,6 +25,8 @@ class BoundaryConv(SameSizeLayer):
         CaseError: an unknown method, or an even kernel.
     """
 
+    shown = ("method",)
+
     def __init__(
         self,
         in_channels: int,
@@ -54,6 +56,10 @@ class BoundaryConv(SameSizeLayer):
             stacked = plain.detach().expand(*self.kernel_size, *plain.shape)
             self.weight = nn.Parameter(stacked.clone())
 
+    def finish_conversion(self) -> None:
+        """Stack the kernels of `explicit`, which makes a new parameter of them."""
+        self._stack_kernels()
+
     def reset_parameters(self) -> None:
         """Initialise as ConvNd does; stacked kernels all alike."""
         stacked = self.weight
@@ -69,23 +75,21 @@ class BoundaryConv(SameSizeLayer):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the convolution of the continued image."""
-        batched = x.dim() == len(self.kernel_size) + 2  # what is not is refused below
-        drawn = self.method == "random" and self.training and batched
+        rank = len(self.kernel_size)
+        fits = x.dim() in (rank + 1, rank + 2)  # what does not is refused below
+        drawn = self.method == "random" and self.training and fits
         noise = self._draw(x) if drawn else None
         return variant.functional(
             x, self.weight, self.bias, noise, method=self.method, **self.geometry()
         )
 
     def _draw(self, x: Tensor) -> Tensor:
-        axes = zip(x.shape[2:], self.kernel_size, self.dilation, strict=True)
+        before = x.dim() - len(self.kernel_size)
+        axes = zip(x.shape[before:], self.kernel_size, self.dilation, strict=True)
         size = [n + d * (k - 1) for n, k, d in axes]
         return torch.randn(
-            (*x.shape[:2], *size), generator=self.generator, dtype=x.dtype, device=x.device
+            (*x.shape[:before], *size), generator=self.generator, dtype=x.dtype, device=x.device
         )
-
-    def extra_repr(self) -> str:
-        """Return the constructor's arguments."""
-        return f"{super().extra_repr()}, method={self.method!r}"
 
 
 class BoundaryConv1d(BoundaryConv, nn.Conv1d):

@@ -22,6 +22,8 @@ class DiffConv(SameSizeLayer):
         degree: Of the polynomials; None = `kernel_size - 1`.
     """
 
+    shown = ("keep_img_grad_at_invalid", "optimized_for", "degree", "train_edge_kernel")
+
     def __init__(
         self,
         in_channels: int,
@@ -51,6 +53,11 @@ class DiffConv(SameSizeLayer):
                 self.edge_bias = nn.Parameter(torch.empty_like(self.bias))
             self._reset_edge()
 
+    @property
+    def train_edge_kernel(self) -> bool:
+        """Whether border outputs have a kernel of their own."""
+        return self.edge_kernel is not None
+
     def reset_parameters(self) -> None:
         """Initialise as ConvNd does; the edge kernel likewise, with draws of its own."""
         super().reset_parameters()
@@ -64,6 +71,15 @@ class DiffConv(SameSizeLayer):
         if self.edge_bias is not None:
             bound = edge[0].numel() ** -0.5
             nn.init.uniform_(self.edge_bias, -bound, bound)
+
+    def finish_conversion(self) -> None:
+        """Let border outputs begin with the kernel and bias of the others."""
+        if self.edge_kernel is None:
+            return
+        with torch.no_grad():
+            self.edge_kernel.copy_(self.weight)
+            if self.edge_bias is not None:
+                self.edge_bias.copy_(self.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return `conv_valid(P x, w) + b`."""
@@ -89,8 +105,15 @@ class DiffConv3d(DiffConv, nn.Conv3d):
 class LazyDiffConv(LazySameSizeLayer):
     """Mixed in before a layer: the edge kernel, too, is shaped at the first call."""
 
-    def __init__(self, *args: Any, train_edge_kernel: bool = False, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(
+        self, out_channels: int, kernel_size: Size, stride: Size = 1, dilation: Size = 1,
+        groups: int = 1, bias: bool = True, keep_img_grad_at_invalid: bool = True,
+        train_edge_kernel: bool = False, *args: Any, **kwargs: Any,
+    ) -> None:  # fmt: skip
+        super().__init__(
+            out_channels, kernel_size, stride, dilation, groups, bias, keep_img_grad_at_invalid,
+            False, *args, **kwargs,
+        )  # fmt: skip
         if train_edge_kernel:
             factory = {name: kwargs[name] for name in ("device", "dtype") if name in kwargs}
             self.edge_kernel = UninitializedParameter(**factory)

@@ -23,13 +23,14 @@ class KernelMaskedConv(ConvLayer):
     """
 
     kernel_mask: Tensor | None
+    shown = ("bias_where",)
 
     def __init__(
         self, *args: Any, kernel_mask: Tensor | None = None, bias_where: str = "all", **kwargs: Any
     ) -> None:
         super().__init__(*args, **kwargs)
         self.bias_where = bias_where
-        self._constant_mask = None
+        self._constant_mask = None  # held apart from the buffer: `.to` would round its values
         if kernel_mask is not None:
             if tuple(kernel_mask.shape[-len(self.kernel_size) :]) != self.kernel_size:
                 raise CaseError(
@@ -50,6 +51,16 @@ class KernelMaskedConv(ConvLayer):
             x, self.weight, self.bias, self.kernel_mask, mask,
             bias_where=self.bias_where, **self.geometry(),
         )  # fmt: skip
+
+    def extra_repr(self) -> str:
+        """Return the constructor's arguments; of the mask, its shape and how much it keeps."""
+        mask = self.kernel_mask
+        if mask is None:
+            return super().extra_repr()
+        told = f"kernel_mask={tuple(mask.shape)}"
+        if not mask.is_meta:
+            told += f" keeping {int((mask > 0).sum())} of {mask.numel()}"
+        return f"{super().extra_repr()}, {told}"
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "KernelMaskedConv":
         """Apply `fn` to parameters and buffers; the mask keeps its values even in `to_empty`."""

@@ -154,6 +154,8 @@ class MultiSourceConv(SourceLayer, SourceWeights):
                     own.copy_(value)
         return made
 
+    from_other = from_tile_concat  # what `impls.convert` calls
+
     def to_tile_concat(self) -> dict[str, Tensor]:
         """Return the state of a `TileConcatConv`, or `torch.nn.ConvNd`, that computes the same.
 

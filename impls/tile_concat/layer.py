@@ -1,7 +1,7 @@
 """Drop-in layers of tiling, concatenating and convolving."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 from torch import Tensor, nn
 
@@ -33,6 +33,30 @@ class TileConcatConv(SourceLayer):
         channels = () if late else channels_per_source(in_channels, self.rank)
         super().__init__(sum(channels), out_channels, kernel_size, *args, **kwargs)
         self.source_channels = channels
+
+    def extra_repr(self) -> str:
+        """Return the constructor's arguments, channels by source."""
+        first, _, rest = super().extra_repr().partition(", ")
+        return f"{self.source_channels if first != '0' else first}, {rest}"
+
+    @classmethod
+    def from_multi_source(cls, layer: Any, **options: Any) -> Self:
+        """Return the layer that computes what `layer` does, a `MultiSourceConv` of the same rank.
+
+        Raises:
+            CaseError: zero padding cuts off every tap at some output.
+        """
+        state = layer.to_tile_concat()
+        names = ("stride", "padding", "dilation", "groups", "padding_mode")
+        made = cls(
+            layer.source_channels, layer.out_channels, layer.kernel_size, bias="bias" in state,
+            device=state["weight"].device, dtype=state["weight"].dtype,
+            **{name: getattr(layer, name) for name in names}, **options,
+        )  # fmt: skip
+        made.load_state_dict(state)
+        return made
+
+    from_other = from_multi_source  # what `impls.convert` calls
 
     def convolve_sources(self, x: Sequence[Tensor | None], size: Sequence[int] | None) -> Tensor:
         """Return `conv(concat_i tile(x_i), w) + b`."""

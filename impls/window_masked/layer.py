@@ -1,5 +1,7 @@
 """Drop-in layers of the convolution with a mask for every window."""
 
+from typing import Any
+
 from torch import Tensor, nn
 
 import impls.window_masked as variant
@@ -9,6 +11,18 @@ from impls._shared.layer import ConvLayer, LazyConvLayer
 
 class WindowMaskedConv(ConvLayer):
     """`torch.nn.ConvNd` whose kernel is masked anew at every output; any rank."""
+
+    @classmethod
+    def arguments_like(cls, module: Any) -> dict[str, Any]:
+        """Return the constructor's arguments for the geometry of `module`, a `torch.nn.ConvNd`.
+
+        Raises:
+            CaseError: it pads by another mode than `zeros`.
+        """
+        given = super().arguments_like(module)
+        if (mode := given["padding_mode"]) != "zeros":
+            raise CaseError(f"padding_mode={mode!r} must be 'zeros'")
+        return given
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """Return `y[q] = sum w[u] m[u,q] x[q*s - p + u*d] + b`."""

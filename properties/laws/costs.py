@@ -47,6 +47,11 @@ def _costs(t: Trial, what: str, got: int) -> None:
     t.require(got == declared, f"{what}={got} where {declared} is declared")
 
 
+def _not_copied(case: ConvCase) -> ConvCase:
+    """Return `case` without the padding of a single tap, around which the library misreads."""
+    return replace(case, padding=(0,) * case.spatial_dims) if case.taps == 1 else case
+
+
 FLOPS_ARE_DECLARED = Law(
     id="C1",
     name="computes_what_it_declares",
@@ -63,9 +68,10 @@ SAVED_BYTES_ARE_DECLARED = Law(
     id="C1b",
     name="keeps_what_it_declares",
     statement="bytes kept for the backward pass, those of arguments left out = those declared",
-    domain="implementations that declare theirs; not bfloat16, of which other layouts than the "
-    "contiguous one are copied around a defect of the library",
+    domain="implementations that declare theirs; no padding around a single tap, and not bfloat16: "
+    "other layouts than the contiguous one are copied around defects of the library",
     dtypes=("float64", "float32", "float16"),
+    within=_not_copied,
     check=lambda t: _costs(t, "saved_bytes", _saved(t)),
     of_costs="saved_bytes",
     share=0.5,

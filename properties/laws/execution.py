@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from harness.call import call, declines
+from harness.call import call
 from harness.case import DTYPES, PADDING_MODES, ConvCase
 from harness.check import Outputs, Trial, as_outputs
 from harness.law import Law
+from harness.selection import declines
 from harness.tensors import each, lay_out, torch_dtype
 from harness.variant import Ability, Role, Trait, Value
 from properties.graphs import beside, larger

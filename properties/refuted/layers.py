@@ -148,6 +148,13 @@ class _RunsItsOwnWeight(_Forward):
         return plain.functional(x, self.weight, self.module.bias, **self.module.geometry())
 
 
+class _RefusesOneSample(_Forward):
+    def __call__(self, x: Tensor, *rest: Any) -> Any:
+        if x.dim() != self.module.weight.dim():
+            raise ValueError(f"x.shape={tuple(x.shape)} must have an axis for the batch")
+        return self.right(x, *rest)
+
+
 class _CallsPastHooks(_Forward):
     def __call__(self, *inputs: Any, **named: Any) -> Any:
         return type(self.module).forward(self.module, *inputs, **named)
@@ -230,6 +237,7 @@ _ANYWHERE: dict[str, Spoil] = {
     "signal_is_left_on_the_module": _SharesByThread.into,
     "first_call_races": _IsReadyTooEarly.into,
     "weight_is_read_past_parametrizations": _RunsItsOwnWeight.into,
+    "one_sample_is_refused": _RefusesOneSample.into,
     "hooks_are_passed_by": _pass_hooks,
     "deepcopy_shares_weights": _share_copies,
     "state_has_more": _register_more,

@@ -1,0 +1,77 @@
+"""Triton kernels called as a user calls them, by Triton's interpreter or on a GPU."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness.variant import Need, missing
+
+ROOT = Path(__file__).parents[2]
+ANSWER = """
+import json
+import torch
+from torch import nn
+from impls import partial
+from impls._shared import triton_runtime
+
+torch.manual_seed(0)
+x = torch.randn(2, 4, 6, 5).to(memory_format=torch.channels_last)
+w, b, mask = torch.randn(6, 4, 3, 3), torch.randn(6), torch.rand(2, 4, 6, 5) > 0.5
+ours = partial.functional(x, w, b, mask, padding=1, implementation="triton")
+usual = partial.functional(x, w, b, mask, padding=1)
+padded = partial.functional(x, w, b, padding=1, implementation="triton").output
+try:
+    triton_runtime.launches(x, x.to("meta"))
+except ValueError as error:
+    print(error)
+print(json.dumps({
+    "near": torch.allclose(ours.output, usual.output, atol=1e-5),
+    "mask": torch.equal(ours.mask, usual.mask),
+    "kept": padded.is_contiguous(memory_format=torch.channels_last),
+    "choices": triton_runtime.choices(),
+}))
+"""
+
+
+def _run(script, **environment):
+    pytest.importorskip("triton", reason="triton is not installed: pip install triton")
+    command = [sys.executable, "-c", script]
+    return subprocess.run(
+        command, cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+
+
+def test_a_pinned_kernel_gives_what_the_usual_form_gives():
+    ended = _run(ANSWER, TRITON_INTERPRET="1")
+    assert ended.returncode == 0, ended.stderr
+    got = json.loads(ended.stdout.splitlines()[-1])
+    assert got["near"]
+    assert got["mask"]
+    assert got["kept"]
+    assert "_rescale" in got["choices"]
+
+
+def test_a_pinned_kernel_without_a_device_says_what_to_do():
+    if missing([Need.CUDA]) is None:
+        pytest.skip("there is a CUDA device")
+    ended = _run(ANSWER, TRITON_INTERPRET="0")
+    assert ended.returncode != 0
+    assert "implementation='triton' does not compute this case" in ended.stderr
+    assert "TRITON_INTERPRET=1" in ended.stderr
+
+
+def test_every_kernel_compiles_for_a_gpu():
+    pytest.importorskip("triton", reason="triton is not installed: pip install triton")
+    command = [sys.executable, "-W", "ignore", "-m", "impls.tests.kernel_targets", "80"]
+    environment = {**os.environ, "TRITON_INTERPRET": "0"}
+    ended = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
+    for name in ("_add", "_box", "_correlation", "_fill", "_fold", "_product", "_rescale"):
+        assert f"{name}=" in ended.stdout
