@@ -20,7 +20,7 @@ WORKERS = (
     "--max-worker-restart=1000", "--timeout=300", "--timeout-method=thread",
 )  # fmt: skip
 SHARED = ROOT / ".nox" / "shared"
-EXTRAS = "bench,report,profile,interop,dev"
+EXTRAS = "bench,report,profile,interop,triton,dev"
 
 
 def python() -> str:
@@ -61,6 +61,13 @@ def properties(session: nox.Session) -> None:
 def soak(session: nox.Session) -> None:
     """Judge every law over every implementation, round after round, for 30 minutes."""
     run(session, "harness", "soak", *session.posargs)
+
+
+@nox.session
+def kernels(session: nox.Session) -> None:
+    """Check every law over the Triton kernels by Triton's interpreter; compile them for a GPU."""
+    files = ("properties/test_interpreted.py", "impls/tests/test_kernels.py")
+    run(session, "pytest", *files, *WORKERS, "--hypothesis-profile=ci", *session.posargs)
 
 
 @nox.session
@@ -134,8 +141,9 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def selftest(session: nox.Session) -> None:
-    """Test the harness and the reports themselves, examples in docstrings included."""
-    run(session, "pytest", "harness", "reports", "--doctest-modules", *session.posargs)
+    """Test the harness, the reports and what carries layers, examples in docstrings included."""
+    folders = ("harness", "reports", "impls/tests")
+    run(session, "pytest", *folders, "--doctest-modules", *session.posargs)
 
 
 @nox.session

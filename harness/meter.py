@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from types import TracebackType
 from typing import Any, Self
 
@@ -12,7 +13,6 @@ from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import conv_flop_count, flop_registry
 
 
 @dataclass(slots=True)
@@ -69,8 +69,8 @@ class Meter(TorchDispatchMode):
         result = func(*args, **kwargs)
         count, packet = self.count, func._overloadpacket
         count.kernels += not func.is_view
-        if packet in _FLOPS:
-            count.flops += _FLOPS[packet](*args, **kwargs, out_val=result)
+        if packet in _flops():
+            count.flops += _flops()[packet](*args, **kwargs, out_val=result)
         # what died since the last operator goes first: its address may serve again
         self._held.total()
         for tensor in tree_leaves(result):
@@ -120,11 +120,12 @@ class SavedBytes:
         return sum(tensor.untyped_storage().nbytes() for tensor in self._kept.values())
 
 
-def _onednn_flops(x: Tensor, weight: Tensor, *_: Any, out_val: Tensor, **__: Any) -> int:
-    return conv_flop_count(list(x.shape), list(weight.shape), list(out_val.shape))
+@cache
+def _flops() -> Mapping[Any, Callable[..., int]]:
+    """Return what counts the operations of an operator; loaded late, since it loads Triton."""
+    from torch.utils.flop_counter import conv_flop_count, flop_registry
 
+    def of_onednn(x: Tensor, weight: Tensor, *_: Any, out_val: Tensor, **__: Any) -> int:
+        return conv_flop_count(list(x.shape), list(weight.shape), list(out_val.shape))
 
-_FLOPS: dict[Any, Callable[..., int]] = {
-    **flop_registry,
-    torch.ops.aten.mkldnn_convolution: _onednn_flops,
-}
+    return {**flop_registry, torch.ops.aten.mkldnn_convolution: of_onednn}

@@ -4,6 +4,7 @@ from collections import Counter
 
 import pytest
 
+from harness.catalogue import law_cards
 from harness.table import load_table
 
 TABLE = load_table()
@@ -29,3 +30,12 @@ def test_no_two_laws_share_an_id():
 def test_law_covers_its_aliases_somewhere():
     for law in TABLE.laws.values():
         assert any(law.requires <= v.traits for v in TABLE.variants.values()), law.id
+
+
+def test_cards_of_laws_name_the_variants_that_they_relate():
+    cards = {card.id: card for card in law_cards(TABLE)}
+    assert cards["B5"].relates == ("diff",)  # asked for in the law itself
+    assert cards["S1"].relates == ("multi_source", "tile_concat")  # asked for by a helper
+    assert cards["G7"].relates == ()
+    assert cards["P1"].sharp
+    assert cards["P1"].domain == "padding 0"

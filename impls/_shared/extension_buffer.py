@@ -19,6 +19,12 @@ class Plan(NamedTuple):
     size: Shape
 
 
+def plan_of(axes: tuple[tuple[int, int, int, int], ...], size: Shape) -> Plan:
+    """Return the plan of an image of `size` that is continued along `axes`."""
+    widths = {axis - 2: steps * dilation for axis, steps, dilation, _ in axes}
+    return Plan(axes, tuple(widths.get(axis, 0) for axis in range(len(size))), size)
+
+
 def extend_into_buffer(
     x: Tensor, kernel_size: Sequence[int], dilation: Sequence[int], degrees: Sequence[int]
 ) -> Tensor:
@@ -34,8 +40,7 @@ def extend_into_buffer(
     axes = tuple(extended_axes(x, kernel_size, dilation, degrees))
     if not axes:
         return x
-    ring = tuple(d * (k - 1) // 2 for k, d in zip(kernel_size, dilation, strict=True))
-    plan = Plan(axes, ring, tuple(x.shape[2:]))
+    plan = plan_of(axes, tuple(x.shape[2:]))
     # a compiler derives the adjoint itself; eagerly every write would clone the whole gradient
     if torch.is_grad_enabled() and x.requires_grad and not torch.compiler.is_compiling():
         return _Extension.apply(x, plan)

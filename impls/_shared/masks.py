@@ -1,9 +1,31 @@
 """Applying a mask to a signal."""
 
+from collections.abc import Sequence
 from math import isfinite
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from impls._shared.convolution import convolve
+
+_PLAIN = (Tensor, nn.Parameter)
+# Up to here the library's own loops convolve a volume, several times slower than oneDNN does.
+_SMALL_VOLUME = 20480
+_ZEROS = tuple((0,) * rank for rank in range(4))
+
+
+def is_eager(x: Tensor) -> bool:
+    """Return whether the values of `x` can be read, and its results written to in place.
+
+    Not where a compiler, a transform or a subclass of tensors records what is computed, nor on
+    other devices than the CPU, where reading a value waits.
+    """
+    return (
+        type(x) in _PLAIN
+        and x.is_cpu
+        and not torch.compiler.is_compiling()
+        and not torch._C._are_functorch_transforms_active()
+    )
 
 
 def present(x: Tensor, mask: Tensor) -> Tensor:
@@ -25,13 +47,66 @@ def present_by_product(x: Tensor, mask: Tensor) -> Tensor:
     helps; a product costs 0.1 ns. The two differ only where an absent entry is NaN or infinite,
     and then the sum of the products is not finite either: one reduction tells.
     """
-    # elsewhere a selection is one fused pass, and reading a value waits; a product would give a
-    # mask that is learned a gradient in its holes
-    if x.device.type != "cpu" or torch.compiler.is_compiling() or mask.requires_grad:
+    # a product would give a mask that is learned a gradient in its holes
+    if mask.requires_grad or not is_eager(x):
         return present(x, mask)
     product = x * mask.to(x.dtype)
-    try:
-        harmless = isfinite(product.detach().sum().item())
-    except RuntimeError:  # no value to read: a meta or fake tensor, or inside of vmap
-        harmless = False
-    return product if harmless else present(x, mask)
+    return product if isfinite(product.detach().sum().item()) else present(x, mask)
+
+
+def convolve_eager(
+    x: Tensor, weight: Tensor, bias: Tensor | None, stride: Sequence[int], padding: Sequence[int],
+    dilation: Sequence[int], groups: int, padding_mode: str = "zeros",
+) -> Tensor:  # fmt: skip
+    """Return `conv(x, w) + b` of an eager `x` with no more work per call than there must be."""
+    rank = len(padding)
+    if (
+        padding_mode == "zeros"
+        and x.is_contiguous()
+        and weight.is_contiguous()
+        # one channel that stands at stride 1 is told apart by `convolve`
+        and (x.shape[1] > 1 or x.stride(1) > 1)
+        and (weight.shape[1] > 1 or weight.stride(1) > 1)
+    ):
+        if rank == 3 and groups == 1 and _is_slow_volume(x):
+            try:
+                return torch.mkldnn_convolution(x, weight, bias, padding, stride, dilation, 1)
+            except NotImplementedError:  # it has no forward-mode derivative
+                pass
+        return torch.convolution(
+            x, weight, bias, stride, padding, dilation, False, _ZEROS[rank], groups
+        )
+    return convolve(
+        x, weight, bias, stride=stride, padding=padding, dilation=dilation, groups=groups,
+        padding_mode=padding_mode,
+    )  # fmt: skip
+
+
+def _is_slow_volume(x: Tensor) -> bool:
+    """Return whether the library would convolve `x` in loops of its own on one thread."""
+    small = x.shape[0] == 1 and x[0, ..., 0].numel() <= _SMALL_VOLUME
+    return small and x.dtype == torch.float32 and torch.backends.mkldnn.is_available()
+
+
+def convolve_present(
+    x: Tensor, mask: Tensor, weight: Tensor, bias: Tensor | None, stride: Sequence[int],
+    padding: Sequence[int], dilation: Sequence[int], groups: int, padding_mode: str = "zeros",
+) -> Tensor:  # fmt: skip
+    """Return `conv(present(x, mask), w) + b` with a product in place of the selection.
+
+    A product that is not finite shows in every channel of the output that reads it: one per group,
+    summed, tells whether there was one. What no window reads does no harm.
+    """
+    if not mask.requires_grad and is_eager(x):
+        y = convolve_eager(
+            x * (mask if mask.dtype == x.dtype else mask.to(x.dtype)), weight, bias,
+            stride, padding, dilation, groups, padding_mode,
+        )  # fmt: skip
+        read = y.detach() if y.requires_grad else y
+        read = read.select(1, 0) if groups == 1 else read[:, :: weight.shape[0] // groups]
+        if isfinite(read.sum().item()):
+            return y
+    return convolve(
+        present(x, mask), weight, bias, stride=stride, padding=padding, dilation=dilation,
+        groups=groups, padding_mode=padding_mode,
+    )  # fmt: skip

@@ -34,6 +34,22 @@ class SameSizeLayer(ConvLayer):
         if any(k % 2 == 0 for k in self.kernel_size):
             raise CaseError(f"kernel_size={self.kernel_size} must be odd on every axis")
 
+    @classmethod
+    def arguments_like(cls, module: Any) -> dict[str, Any]:
+        """Return the constructor's arguments for the geometry of `module`, a `torch.nn.ConvNd`.
+
+        Raises:
+            CaseError: its output has another size.
+        """
+        given = super().arguments_like(module)
+        padding = given.pop("padding")
+        del given["padding_mode"]
+        axes = zip(module.kernel_size, module.dilation, strict=True)
+        half = tuple(d * (k - 1) // 2 for k, d in axes)
+        if padding != "same" and padding != half and not (padding == "valid" and not any(half)):
+            raise CaseError(f"padding={padding} must be dilation*(kernel_size-1)/2 = {half}")
+        return given
+
     def geometry(self) -> dict[str, Any]:
         """Return the keyword arguments of the functional form that every such layer has."""
         absent = ("padding", "padding_mode")
@@ -51,10 +67,11 @@ class LazySameSizeLayer(_LazyConvXdMixin):
         dilation: Size = 1,
         groups: int = 1,
         bias: bool = True,
+        *args: Any,
         **kwargs: Any,
     ) -> None:
         # No bias here: its tensor would be replaced below.
-        super().__init__(0, 0, kernel_size, stride, dilation, groups, False, **kwargs)
+        super().__init__(0, 0, kernel_size, stride, dilation, groups, False, *args, **kwargs)
         factory = {name: kwargs[name] for name in ("device", "dtype") if name in kwargs}
         self.weight = UninitializedParameter(**factory)
         self.out_channels = out_channels

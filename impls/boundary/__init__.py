@@ -208,7 +208,7 @@ def functional(
     """Return the convolution of `x` continued by `method`, of the size of `x` over the stride.
 
     Args:
-        x: Signal, shape `(N, C_in, *S)`.
+        x: Signal, shape `(N, C_in, *S)`; one sample, `(C_in, *S)`, is a batch of one.
         weight: Taps, shape `(C_out, C_in/groups, *K)`, odd sides; for `explicit`
             `(*K, C_out, C_in/groups, *K)`: one kernel per displacement of the window, the middle
             one for windows inside the image.

@@ -9,7 +9,7 @@ from torch import Tensor
 from harness.api import per_channel
 from impls._shared.border import Run, assemble, displacements, interior, window_of
 from impls._shared.convolution import convolve, pad_by_mode
-from impls._shared.extension_buffer import extend_into_buffer
+from impls._shared.extension_eager import convolve_extended
 from impls.boundary.oracle import lattice_steps, polynomial_degrees
 
 
@@ -38,8 +38,10 @@ def border_apart(
         return y * ratio if bias is None else torch.addcmul(per_channel(bias, y), y, ratio)
     if method in ("extrapolate", "diff"):
         degrees = polynomial_degrees(kernel_size, method)
-        buffer = extend_into_buffer(x, kernel_size, dilation, degrees)
-    elif method == "random":
+        return convolve_extended(
+            x, weight, bias, degrees, stride=stride, dilation=dilation, groups=groups
+        )
+    if method == "random":
         buffer = _with_random_ring(x, noise, kernel_size, dilation)
     else:
         buffer = pad_by_mode(x, padding, method) if any(padding) else x

@@ -1,6 +1,6 @@
 """Convolution without padding: the image is continued by polynomials (differential convolution)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import prod
 from typing import Any
 
@@ -27,6 +27,7 @@ from impls._shared.extension import degrees_of, least_size
 from impls._shared.layer import layer_form
 from impls._shared.shapes import BIAS, SIGNAL, WEIGHT
 from impls._shared.traits import CONVOLUTION
+from impls._shared.triton_form import triton_form
 from impls.diff.costs import of_extended_once
 from impls.diff.extended_once import extended_once
 from impls.diff.layer import (
@@ -129,6 +130,12 @@ def _layer_arguments(case: ConvCase, tensors: Mapping[str, Value]) -> dict[str, 
     return chosen | {"train_edge_kernel": tensors["edge_kernel"] is not None}
 
 
+def _load_triton() -> Callable[..., Tensor]:
+    from impls.diff.triton_kernel import extended_by_kernels
+
+    return extended_by_kernels
+
+
 VARIANT = Variant(
     name="diff",
     equation="y = conv_valid(P x, w) + b, P: Lagrange extrapolation along every axis",
@@ -159,6 +166,10 @@ VARIANT = Variant(
             name="transformed_kernels_speed", load=lambda: transformed_kernels_speed,
             stored=_stored_by_kernels,
             lacks={Ability.CHANNELS_LAST: "channels are turned into rows of the border"},
+        ),
+        triton_form(
+            _load_triton, stored=_stored_by_extension,
+            lacks={Ability.CHANNELS_LAST: "bands of the border are joined to the interior"},
         ),
         compiled(lambda: extended_once),
     ),
@@ -216,7 +227,7 @@ def functional(
     """Return `y = conv_valid(P x, w) + b`, of the size of `x` divided by the stride.
 
     Args:
-        x: Signal, shape `(N, C_in, *S)`.
+        x: Signal, shape `(N, C_in, *S)`; one sample, `(C_in, *S)`, is a batch of one.
         weight: Taps, shape `(C_out, C_in/groups, *kernel_size)`, odd sides.
         bias: Shape `(C_out,)`.
         edge_kernel: Taps of the outputs whose window leaves the image, shape of `weight`; none =

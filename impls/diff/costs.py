@@ -8,6 +8,10 @@ from harness.api import ConvCase, Cost, Value
 def of_extended_once(case: ConvCase, _: Mapping[str, Value]) -> Cost:
     """Return the cost of one convolution, every output computed once.
 
-    Wider kernels continue the image by matrix products, which are not declared.
+    Wider kernels, other degrees than 2 and small images are continued by matrix products, which
+    are not declared.
     """
-    return Cost(flops=2 * case.macs if max(case.kernel_size) <= 3 else None)
+    axes = zip(case.in_size, case.kernel_size, case.dilation, strict=True)
+    summed = all(k == 1 or (k == 3 and size >= 5 * d) for size, k, d in axes)
+    by_default = case.option("degree", "None") == "None"
+    return Cost(flops=2 * case.macs if summed and by_default else None)

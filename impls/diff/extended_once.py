@@ -1,6 +1,6 @@
 """The image continued once into one buffer, then one convolution of the library."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
@@ -8,12 +8,14 @@ from impls._shared.border import Box, frame, interior, window_of
 from impls._shared.convolution import convolve
 from impls._shared.extension import degrees_of
 from impls._shared.extension_buffer import extend_into_buffer
+from impls._shared.extension_eager import convolve_extended
 
 
 def extended_once(
     x: Tensor, weight: Tensor, bias: Tensor | None = None, edge_kernel: Tensor | None = None,
     edge_bias: Tensor | None = None, *, stride: Sequence[int], dilation: Sequence[int], groups: int,
     degree: int | None = None, keep_img_grad_at_invalid: bool = True, optimized_for: str = "memory",
+    extension: Callable[..., Tensor] = extend_into_buffer,
 ) -> Tensor:  # fmt: skip
     """Return `y = conv_valid(P x, w) + b`; the border costs its own samples and no kernels.
 
@@ -24,9 +26,14 @@ def extended_once(
     kernel_size, none = weight.shape[2:], [0] * len(stride)
     degrees = degrees_of(kernel_size, degree)
     geometry = {"stride": stride, "padding": none, "dilation": dilation, "groups": groups}
+    alike = edge_kernel is None and keep_img_grad_at_invalid
+    if alike and extension is extend_into_buffer:
+        return convolve_extended(
+            x, weight, bias, degrees, stride=stride, dilation=dilation, groups=groups
+        )
     signal = x if keep_img_grad_at_invalid else x.detach()
-    extended = extend_into_buffer(signal, kernel_size, dilation, degrees)
-    if edge_kernel is None and keep_img_grad_at_invalid:
+    extended = extension(signal, kernel_size, dilation, degrees)
+    if alike:
         return convolve(extended, weight, bias, **geometry)
 
     padding = [d * (k - 1) // 2 for k, d in zip(kernel_size, dilation, strict=True)]

@@ -28,6 +28,7 @@ from impls._shared.shapes import (
     WEIGHT,
 )
 from impls._shared.traits import CONVOLUTION
+from impls.input_masked.costs import of_masked_product
 from impls.input_masked.layer import (
     InputMaskedConv1d,
     InputMaskedConv2d,
@@ -36,6 +37,7 @@ from impls.input_masked.layer import (
     LazyInputMaskedConv2d,
     LazyInputMaskedConv3d,
 )
+from impls.input_masked.masked_product import by_masked_product
 from impls.input_masked.oracle import input_masked
 from impls.input_masked.present_box import by_present_box
 from impls.input_masked.reference import masked_signal
@@ -44,6 +46,9 @@ __all__ = [
     "VARIANT", "InputMaskedConv1d", "InputMaskedConv2d", "InputMaskedConv3d",
     "LazyInputMaskedConv1d", "LazyInputMaskedConv2d", "LazyInputMaskedConv3d", "functional",
 ]  # fmt: skip
+
+# From so many multiply-adds on, looking for a box costs a few percent where there is none.
+LARGE = 2**27
 
 
 def _cases() -> dict[str, str]:
@@ -81,7 +86,18 @@ VARIANT = Variant(
             stored=_stored,
             cost=of_selected_signal,
         ),
-        Implementation(name="present_box", load=lambda: by_present_box, stored=_stored_by_box),
+        Implementation(
+            name="present_box",
+            load=lambda: by_present_box,
+            stored=_stored_by_box,
+            pays=lambda case: case.macs >= LARGE,
+        ),
+        Implementation(
+            name="masked_product",
+            load=lambda: by_masked_product,
+            stored=_stored,
+            cost=of_masked_product,
+        ),
         compiled(lambda: masked_signal),
     ),
     traits=frozenset(
@@ -117,7 +133,8 @@ def functional(
     """Return `y = conv(x*m, w) + b`.
 
     Args:
-        x: Signal, shape `(N, C_in, *S)`; what stands where `mask` is 0 is never read.
+        x: Signal, shape `(N, C_in, *S)`; what stands where `mask` is 0 is never read. One sample,
+            `(C_in, *S)`, is a batch of one, its mask too.
         weight: Taps, shape `(C_out, C_in/groups, *kernel_size)`.
         bias: Shape `(C_out,)`.
         mask: 1 = present, shape `(1|N, 1|C_in, *S)`, bool or real in [0, 1].

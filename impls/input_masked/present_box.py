@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from harness.api import Shape, per_channel
 from impls._shared.convolution import convolve
-from impls._shared.masks import present_by_product
+from impls._shared.masks import convolve_present, present_by_product
 
 Box = list[tuple[int, int]]
 # Below this share of the outputs a smaller convolution pays for its copies.
@@ -31,9 +31,8 @@ def by_present_box(
     geometry = {"stride": stride, "dilation": dilation, "groups": groups}
     spread = None if padding_mode != "zeros" else _sample_boxes(mask)
     if spread is None:
-        signal = present_by_product(x, mask)
-        return convolve(
-            signal, weight, bias, padding=padding, padding_mode=padding_mode, **geometry
+        return convolve_present(
+            x, mask, weight, bias, stride, padding, dilation, groups, padding_mode
         )
     field = [d * (k - 1) + 1 for d, k in zip(dilation, weight.shape[2:], strict=True)]
     axes = list(zip(x.shape[2:], field, stride, padding, strict=True))
@@ -46,7 +45,7 @@ def by_present_box(
         union
     )
     if not apart and _volume(union) > WORTHWHILE * total:
-        return convolve(present_by_product(x, mask), weight, bias, padding=padding, **geometry)
+        return convolve_present(x, mask, weight, bias, stride, padding, dilation, groups)
     pieces = [(x, mask, union)]
     if apart:
         pieces = list(zip(x.split(1), mask.split(1), boxes, strict=True))

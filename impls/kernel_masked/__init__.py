@@ -1,6 +1,6 @@
 """Convolution with masked taps: a constant mask over the kernel."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import Tensor
@@ -31,6 +31,7 @@ from impls._shared.shapes import (
     WEIGHT,
 )
 from impls._shared.traits import CONVOLUTION
+from impls._shared.triton_form import triton_form
 from impls.kernel_masked.costs import of_disjoint_lattices, of_kept_taps, of_multiplied_weight
 from impls.kernel_masked.covers import cheapest_cover, disjoint_lattices
 from impls.kernel_masked.kept_taps import kept_taps
@@ -103,6 +104,11 @@ def _stored_by_taps(case: ConvCase, direction: Role | None) -> int:
     return _stored(case, direction) + further.get(direction, 0)
 
 
+def _stored_by_products(case: ConvCase, direction: Role | None) -> int:
+    # the sum that the bias joins
+    return _stored_by_covers(case, direction) + (direction is None and case.bias)
+
+
 _CASES = {
     **network_cases(kernel_mask="cross", mask="none"),
     **{
@@ -121,6 +127,12 @@ def _layer_arguments(case: ConvCase, tensors: Mapping[str, Value]) -> dict[str, 
     bias_where = case.option("bias_where", "all")
     held = {"kernel_mask": tensors["kernel_mask"], "bias_where": bias_where}
     return padding_of(case, tensors) | held
+
+
+def _load_triton() -> Callable[..., Tensor]:
+    from impls.kernel_masked.triton_kernel import skipped_taps
+
+    return skipped_taps
 
 
 VARIANT = Variant(
@@ -155,6 +167,7 @@ VARIANT = Variant(
             cost=of_kept_taps,
             lacks={Ability.CHANNELS_LAST: "matrix products put the channels first"},
         ),
+        triton_form(_load_triton, stored=_stored_by_products, share=0.03),
         compiled(lambda: multiplied_weight),
     ),
     traits=frozenset(
@@ -208,7 +221,7 @@ def functional(
     """Return `y = conv(x*m, w*k)` + bias term.
 
     Args:
-        x: Signal, shape `(N, C_in, *S)`.
+        x: Signal, shape `(N, C_in, *S)`; one sample, `(C_in, *S)`, is a batch of one, its mask too.
         weight: Taps, shape `(C_out, C_in/groups, *kernel_size)`.
         bias: Shape `(C_out,)`.
         kernel_mask: 1 = kept, shape `(*kernel_size)` for all filters, or

@@ -1,6 +1,6 @@
 """Masked convolution: the output is scaled by the mask's share at the centre of its window."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import Tensor
@@ -29,6 +29,7 @@ from impls._shared.shapes import (
     WEIGHT,
 )
 from impls._shared.traits import CONVOLUTION
+from impls._shared.triton_form import triton_form
 from impls.masked.costs import of_pointwise_mask, of_sampled_centres
 from impls.masked.layer import (
     LazyMaskedConv1d,
@@ -79,6 +80,12 @@ def _layer_arguments(case: ConvCase, tensors: Mapping[str, Value]) -> dict[str, 
     return padding_of(case, tensors) | {"apply_mask": apply_mask}
 
 
+def _load_triton() -> Callable[..., MaskedOutput]:
+    from impls.masked.triton_kernel import fused_epilogue
+
+    return fused_epilogue
+
+
 VARIANT = Variant(
     name="masked",
     equation="y = (conv(x, w) + b) * m', m' = sum_c A m[centre] / sum_c A, A = sum_u |w|",
@@ -99,6 +106,7 @@ VARIANT = Variant(
             stored=_stored,
             cost=of_sampled_centres,
         ),
+        triton_form(_load_triton, stored=_stored),
         compiled(lambda: by_sampled_centres),
     ),
     traits=frozenset(
@@ -148,7 +156,7 @@ def functional(
     """Return `y = (conv(x, w) + b) * m'` and `m'`; `(conv(x, w) + b, None)` without a mask.
 
     Args:
-        x: Signal, shape `(N, C_in, *S)`.
+        x: Signal, shape `(N, C_in, *S)`; one sample, `(C_in, *S)`, is a batch of one, its mask too.
         weight: Taps, shape `(C_out, C_in/groups, *kernel_size)`, kernels odd on every axis.
         bias: Shape `(C_out,)`.
         mask: 1 = present, shape `(1|N, 1|C_in, *S)`, bool or real in [0, 1].

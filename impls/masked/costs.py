@@ -23,7 +23,8 @@ def of_pointwise_mask(case: ConvCase, tensors: Mapping[str, Value]) -> Cost:
 def of_sampled_centres(case: ConvCase, tensors: Mapping[str, Value]) -> Cost:
     """Return the cost of a convolution, and of mixing a mask's channels where it has several."""
     kept = saved_by_product(case, tensors["mask"])
-    return _with_mask(case, tensors, positions=prod(case.out_size), shared=0, kept=kept)
+    positions = 0 if case.groups == case.c_in else prod(case.out_size)
+    return _with_mask(case, tensors, positions=positions, shared=0, kept=kept)
 
 
 def _with_mask(

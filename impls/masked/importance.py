@@ -3,6 +3,9 @@
 import torch
 from torch import Tensor
 
+PIECE = 2**17
+SMALLEST = 2.0**-60
+
 
 def importance(weight: Tensor) -> Tensor:
     """Return `A[o,c] = sum_u |w[o,c,u]|` times a power of two per filter; 1 for a zero filter.
@@ -22,3 +25,28 @@ def importance(weight: Tensor) -> Tensor:
     # a product with ones sums short rows faster than a reduction does
     sums = torch.matmul((taps * scale.view(-1, 1, 1)).abs(), taps.new_ones(taps.shape[2]))
     return torch.where(sums.sum(1, keepdim=True) == 0, 1.0, sums)
+
+
+def summed_importance(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Return `importance(weight)` and its sums over `c`."""
+    sums = importance(weight)
+    return sums, sums.sum(1, keepdim=True)
+
+
+def quick_importance(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Return `A[o,c]` of an eager contiguous `weight` as it is, and its sums over `c`.
+
+    Where a filter's sum is not well inside the range of float32, it is scaled by `importance`.
+    """
+    wide = weight if weight.dtype == torch.float64 else weight.float()
+    rows = wide.flatten(2).flatten(0, 1)
+    # piece by piece, so that the absolute values stay near the processor
+    count = max(1, PIECE // rows.shape[1])
+    ones = rows.new_ones(rows.shape[1])
+    sums = torch.cat([torch.mv(part.abs(), ones) for part in rows.split(count)])
+    sums = sums.view(weight.shape[:2])
+    total = sums.sum(1, keepdim=True)
+    least, most = total.aminmax()
+    if least.item() < SMALLEST or not most.item() < 1 / SMALLEST:
+        return summed_importance(weight)
+    return sums, total

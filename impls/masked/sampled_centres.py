@@ -1,53 +1,71 @@
 """Masked convolution that reads the mask at the windows' centres alone."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from harness.api import Shape
 from impls._shared.convolution import convolve
-from impls._shared.masks import present_by_product
-from impls.masked.importance import importance
+from impls._shared.masks import convolve_eager, convolve_present, is_eager
+from impls.masked.importance import quick_importance, summed_importance
 from impls.masked.oracle import MaskedOutput
 
 
 def by_sampled_centres(
     x: Tensor, weight: Tensor, bias: Tensor | None = None, mask: Tensor | None = None, *,
-    groups: int, padding_mode: str = "zeros", apply_mask: bool = False, **geometry: Any,
+    stride: Shape, padding: Shape, dilation: Shape, groups: int, padding_mode: str = "zeros",
+    apply_mask: bool = False,
 ) -> MaskedOutput:  # fmt: skip
     """Return `((conv(x, w) + b) * m', m')`, sampling the mask before it is mixed over channels.
 
     A mask that all channels share, one channel or one expanded without a copy, is its own `m'`
     wherever it is sampled: the weight is not read, and `m'` stays as cheap for the next layer.
     """
-    signal = present_by_product(x, mask.detach()) if apply_mask and mask is not None else x
-    y = convolve(signal, weight, bias, groups=groups, padding_mode=padding_mode, **geometry)
+    eager = is_eager(x)
+    mask = None if mask is None else mask.detach()
+    if apply_mask and mask is not None:
+        y = convolve_present(x, mask, weight, bias, stride, padding, dilation, groups, padding_mode)
+    elif eager:
+        y = convolve_eager(x, weight, bias, stride, padding, dilation, groups, padding_mode)
+    else:
+        y = convolve(
+            x, weight, bias, stride=stride, padding=padding, dilation=dilation, groups=groups,
+            padding_mode=padding_mode,
+        )  # fmt: skip
     if mask is None:
         return MaskedOutput(y, None)
-    with torch.no_grad():
-        updated = _share(weight.detach(), mask.detach(), groups, geometry, x.dtype)
-    return MaskedOutput(y * updated, updated)
+    geometry = {"stride": stride, "padding": padding, "dilation": dilation}
+    updated = share_at_centres(weight.detach(), mask, groups, geometry, x.dtype, eager=eager)
+    return MaskedOutput(y.mul_(updated) if eager and not y._is_view() else y * updated, updated)
 
 
-def _share(
-    weight: Tensor, mask: Tensor, groups: int, geometry: dict[str, Shape], dtype: torch.dtype
-) -> Tensor:
-    """Return `m'`, shape `(1|N, 1|C_out, *S_out)`."""
-    kernel_size = weight.shape[2:]
+def share_at_centres(
+    weight: Tensor, mask: Tensor, groups: int, geometry: dict[str, Shape], dtype: torch.dtype,
+    *, eager: bool = False,
+) -> Tensor:  # fmt: skip
+    """Return `m'`, shape `(1|N, 1|C_out, *S_out)`; `eager` where nothing records the operations."""
+    filters, window = weight.shape[0], weight.shape[2:]
     if mask.shape[1] == 1 or mask.stride(1) == 0:
         # a copy of its own: the caller's mask may be changed later
-        own = _sample(mask[:, :1], kernel_size, **geometry).to(dtype, copy=True)
-        return own if mask.shape[1] == 1 else own.expand(-1, len(weight), *own.shape[2:])
-    weights = importance(weight).unflatten(0, (groups, -1))
-    sampled = _sample(mask, kernel_size, **geometry).to(weights.dtype)
-    columns = sampled.unflatten(1, (groups, -1)).flatten(3)
-    share = torch.matmul(weights, columns) / weights.sum(2, keepdim=True)
-    return share.clamp(max=1).flatten(1, 2).unflatten(2, sampled.shape[2:]).to(dtype)
+        own = _sample(mask[:, :1], window, **geometry).to(dtype, copy=True)
+        return own if mask.shape[1] == 1 else own.expand(-1, filters, *own.shape[2:])
+    sampled = _sample(mask, window, **geometry)
+    if weight.shape[1] == 1:  # of one channel, the share is itself
+        return sampled.to(dtype).repeat_interleave(filters // groups, 1)
+    quick = eager and weight.is_contiguous()
+    importances, total = (quick_importance if quick else summed_importance)(weight)
+    sampled = sampled.to(importances.dtype)
+    columns = sampled.flatten(2)
+    if groups > 1:
+        importances = importances.unflatten(0, (groups, -1))
+        columns = columns.unflatten(1, (groups, -1))
+    share = torch.matmul(importances, columns)
+    share = share if groups == 1 else share.flatten(1, 2)
+    share = share.div_(total).clamp_(max=1) if eager else (share / total).clamp(max=1)
+    return share.unflatten(2, sampled.shape[2:]).to(dtype)
 
 
 def _sample(
-    mask: Tensor, kernel_size: Shape, *, stride: Shape, padding: Shape, dilation: Shape
+    mask: Tensor, kernel_size: Shape, stride: Shape, padding: Shape, dilation: Shape
 ) -> Tensor:
     """Return `m[centre(q)]`: a strided view along every axis whose centres all lie inside."""
     axes = zip(kernel_size, stride, padding, dilation, strict=True)

@@ -1,6 +1,6 @@
 """Multi-source convolution: an image, rows, columns and scalars, each convolved as it is."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -30,6 +30,7 @@ from impls._shared.sources import (
     weight_shapes,
 )
 from impls._shared.traits import CONVOLUTION
+from impls._shared.triton_form import triton_form
 from impls.multi_source.conversion import from_tile_concat, to_tile_concat
 from impls.multi_source.layer import (
     LazyMultiSourceConv1d,
@@ -55,6 +56,12 @@ def _stored(case: ConvCase, direction: Role | None) -> int:
     return roundings_of_sums(case) if direction is None else case.spatial_dims + 1
 
 
+def _load_triton() -> Callable[..., Tensor]:
+    from impls.multi_source.triton_kernel import fused_sum
+
+    return fused_sum
+
+
 VARIANT = Variant(
     name="multi_source",
     equation="y = sum_i conv(x_i, w_i) over the axes of x_i + b",
@@ -76,6 +83,11 @@ VARIANT = Variant(
             lacks={Ability.CHANNELS_LAST: "every source has a layout of its own"},
             stored=_stored,
             cost=of_sources,
+        ),
+        triton_form(
+            _load_triton,
+            lacks={Ability.CHANNELS_LAST: "every source has a layout of its own"},
+            stored=_stored,
         ),
         compiled(lambda: small_first),
     ),
@@ -117,6 +129,7 @@ def functional(
     Args:
         x: Sources, one per subset of the spatial axes, most axes first: in 2 dimensions image
             `(N, C1, H, W)`, row `(N, C2, H)`, column `(N, C3, W)`, scalar `(N, C4)`; None = absent.
+            All without their first axis are a batch of one.
         weight: Taps of every source, `(C_out, C_i/groups, *kernel sizes of its axes)`; None where
             it is absent.
         bias: Shape `(C_out,)`.

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from impls._shared.onednn import convolve_faster
 from impls._shared.sources import (
     convolve_source,
     out_size_of,
@@ -39,7 +40,7 @@ def small_first(
             continue
         term = convolve_source(
             source, taps, bias, axes, stride=stride, padding=padding, dilation=dilation,
-            groups=groups, padding_mode=padding_mode,
+            groups=groups, padding_mode=padding_mode, convolution=convolve_faster,
         )  # fmt: skip
         terms.append((axes, spread(term, axes, rank)))
         bias = None

@@ -1,6 +1,6 @@
 """Partial convolution: every window divided by what of it is present."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -29,6 +29,7 @@ from impls._shared.shapes import (
     WEIGHT,
 )
 from impls._shared.traits import CONVOLUTION
+from impls._shared.triton_form import triton_form
 from impls.partial.box_filter import by_box_filter
 from impls.partial.costs import of_box_filter, of_convolved_mask
 from impls.partial.layer import (
@@ -73,6 +74,12 @@ def _stored(case: ConvCase, direction: Role | None) -> int:
     return real + 2 + (direction is None and case.bias)
 
 
+def _load_triton() -> Callable[..., PartialOutput]:
+    from impls.partial.triton_kernel import fused_epilogue
+
+    return fused_epilogue
+
+
 VARIANT = Variant(
     name="partial",
     equation="y = (conv(x*m, w) * win/coverage + b) * m', m' = min(coverage, 1)",
@@ -90,6 +97,7 @@ VARIANT = Variant(
         Implementation(
             name="box_filter", load=lambda: by_box_filter, stored=_stored, cost=of_box_filter
         ),
+        triton_form(_load_triton, stored=_stored),
         compiled(lambda: by_box_filter),
     ),
     traits=frozenset(
@@ -136,7 +144,7 @@ def functional(
     """Return `y = (conv(x*m, w) * win/coverage + b) * m'` and `m' = min(coverage, 1)`.
 
     Args:
-        x: Signal, shape `(N, C_in, *S)`.
+        x: Signal, shape `(N, C_in, *S)`; one sample, `(C_in, *S)`, is a batch of one, its mask too.
         weight: Taps, shape `(C_out, C_in/groups, *kernel_size)`.
         bias: Shape `(C_out,)`.
         mask: 1 = present, shape `(1|N, 1|C_in, *S)`, bool or real in [0, 1]; none = all present.
@@ -151,5 +159,7 @@ def functional(
         CaseError: a geometry that cannot be, or a mask of another shape or range.
     """
     if padding == "same" and mask is None:
-        mask = x.new_ones((1, 1, *x.shape[2:]))  # so that what is padded counts as absent
+        # so that what is padded counts as absent
+        rank = weight.dim() - 2
+        mask = x.new_ones((*(1 for _ in x.shape[:-rank]), *x.shape[-rank:]))
     return call(VARIANT, (x, weight, bias, mask), padding=padding, **options)

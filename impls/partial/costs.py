@@ -4,13 +4,16 @@ from collections.abc import Mapping
 from math import prod
 
 from harness.api import ConvCase, Cost, Value
+from impls._shared.boxes import box_factors, is_small
 from impls._shared.costs import (
+    is_padded_apart,
     item_size,
     mask_shape,
     saved_by_product,
     saved_by_selection,
     saved_signal,
 )
+from impls.partial.oracle import coverage
 
 
 def of_convolved_mask(case: ConvCase, tensors: Mapping[str, Value]) -> Cost:
@@ -27,11 +30,42 @@ def of_convolved_mask(case: ConvCase, tensors: Mapping[str, Value]) -> Cost:
 
 
 def of_box_filter(case: ConvCase, tensors: Mapping[str, Value]) -> Cost:
-    """Return the cost of a convolution and of additions."""
-    batch, channels = mask_shape(tensors["mask"])
-    counted = batch * (case.groups if channels > 1 else 1) * prod(case.out_size)
-    kept = saved_by_product(case, tensors["mask"])
-    return Cost(flops=2 * case.macs, saved_bytes=_saved(case, tensors, kept, counted))
+    """Return the cost of a convolution and of additions, or of convolutions of one channel."""
+    mask, flops = tensors["mask"], 2 * case.macs
+    if mask is None and (is_padded_apart(case) or not any(case.padding)):
+        return Cost(flops=flops, saved_bytes=saved_signal(case, made=False))
+    ring = case.padding if is_padded_apart(case) else (0,) * case.spatial_dims
+    size = [s + 2 * p for s, p in zip(case.in_size, ring, strict=True)]
+    batch, channels = mask_shape(mask)
+    groups = case.groups if channels > 1 else 1
+    if mask is not None and batch == groups == 1 and is_small(size):
+        flops += _of_box(case, size)
+    kept = batch * groups * prod(case.out_size) * item_size(case)
+    if case.bias and not (groups == 1 and _is_whole(case, tensors)):
+        kept *= 2  # the updated mask, where it is not 1 everywhere
+    signal = saved_signal(case, made=mask is not None) + saved_by_product(case, mask)
+    return Cost(flops=flops, saved_bytes=signal + kept)
+
+
+def _is_whole(case: ConvCase, tensors: Mapping[str, Value]) -> bool:
+    """Whether something is present in every window, to the amount of one entry."""
+    names = ("stride", "padding", "dilation", "groups")
+    geometry = {name: getattr(case, name) for name in names}
+    mode = case.option("padding_mode", "zeros")
+    given = (tensors[name] for name in ("x", "weight", "mask"))
+    covered, _ = coverage(*given, padding_mode=mode, **geometry)
+    return covered.numel() > 0 and bool((covered >= 1).all())
+
+
+def _of_box(case: ConvCase, size: list[int]) -> int:
+    """Return the operations of convolutions of one channel of `size` with ones."""
+    flops, padding = 0, (0,) * len(size) if is_padded_apart(case) else case.padding
+    for places in box_factors(case.kernel_size, case.stride, padding, case.dilation):
+        window = places[0]
+        axes = zip(size, *places, strict=True)
+        size = [(n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in axes]
+        flops += 2 * prod(size) * prod(window)
+    return flops
 
 
 def _saved(case: ConvCase, tensors: Mapping[str, Value], kept: int, counted: int) -> int:

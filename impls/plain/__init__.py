@@ -4,11 +4,12 @@ from typing import Any
 
 from torch import Tensor
 
-from harness.api import Ability, Implementation, Kind, Trait, Variant, call, compiled
+from harness.api import Implementation, Kind, Trait, Variant, call, compiled
 from impls._shared.cases import QUICK, network_cases
 from impls._shared.convolution import convolve
 from impls._shared.costs import of_library
 from impls._shared.layer import layer_form
+from impls._shared.onednn import pays
 from impls._shared.shapes import BIAS, PADDING_MODE, SIGNAL, WEIGHT
 from impls._shared.traits import CONVOLUTION
 from impls.plain.layer import (
@@ -45,10 +46,8 @@ VARIANT = Variant(
             name="onednn",
             load=lambda: onednn,
             unsupported=unsupported,
+            pays=pays,
             cost=of_library,
-            lacks={
-                Ability.VMAP: "oneDNN's convolution has no batching rule: torch warns and loops"
-            },
         ),
         compiled(lambda: convolve),
     ),
@@ -77,7 +76,7 @@ def functional(x: Tensor, weight: Tensor, bias: Tensor | None = None, **options:
     """Return `y = conv(x, w) + b`.
 
     Args:
-        x: Signal, shape `(N, C_in, *S)`.
+        x: Signal, shape `(N, C_in, *S)`; one sample, `(C_in, *S)`, is a batch of one.
         weight: Taps, shape `(C_out, C_in/groups, *kernel_size)`.
         bias: Shape `(C_out,)`.
         options: `stride`, `padding`, `dilation`, `groups`, `padding_mode`, `implementation`.

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from harness.api import ConvCase
-from impls._shared.convolution import convolve, pad_by_mode, readable
+from impls._shared.onednn import convolve_faster
 
 
 def onednn(
@@ -20,26 +20,15 @@ def onednn(
     groups: int,
     padding_mode: str = "zeros",
 ) -> Tensor:
-    """Return `conv(x, w) + b`, computed by oneDNN.
+    """Return `conv(x, w) + b`, computed by oneDNN, the gradients too.
 
     On one thread PyTorch takes its own slow loop for 3D layers of up to 32 channels and a batch of
-    one; oneDNN is several times faster there. The gradient is the library's.
+    one; oneDNN is several times faster there. Elsewhere the choice is the library's.
     """
-    if padding_mode != "zeros" and any(padding):
-        x, padding = pad_by_mode(x, padding, padding_mode), [0] * len(padding)
-    # it has no form for tensors without values: a compiler's, or a subclass such as fake tensors
-    bare = type(x) in (Tensor, nn.Parameter) and not torch.compiler.is_compiling()
-    if not (bare and x.is_cpu and x.numel()):
-        return convolve(
-            x, weight, bias, stride=stride, padding=padding, dilation=dilation, groups=groups
-        )
-    try:
-        x, weight, _ = readable(x, weight, padding)
-        return torch.mkldnn_convolution(x, weight, bias, padding, stride, dilation, groups)
-    except NotImplementedError:  # it has no forward-mode derivative
-        return convolve(
-            x, weight, bias, stride=stride, padding=padding, dilation=dilation, groups=groups
-        )
+    return convolve_faster(
+        x, weight, bias, stride=stride, padding=padding, dilation=dilation, groups=groups,
+        padding_mode=padding_mode,
+    )  # fmt: skip
 
 
 def unsupported(case: ConvCase) -> str | None:

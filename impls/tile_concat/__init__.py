@@ -1,6 +1,6 @@
 """Tile every source over the image, concatenate, convolve: what a user's network has."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -22,6 +22,7 @@ from impls._shared.layer import layer_form
 from impls._shared.shapes import BIAS, PADDING_MODE, WEIGHT
 from impls._shared.sources import SOURCES, call_with_sources, roundings_of_sums, source_cases
 from impls._shared.traits import CONVOLUTION
+from impls._shared.triton_form import triton_form
 from impls.tile_concat.layer import (
     LazyTileConcatConv1d,
     LazyTileConcatConv2d,
@@ -51,6 +52,12 @@ def _stored_by_tiles(case: ConvCase, direction: Role | None) -> int:
     return sources if direction is None else sources + 2 * case.spatial_dims + 1
 
 
+def _load_triton() -> Callable[..., Tensor]:
+    from impls.tile_concat.triton_kernel import fused_sum
+
+    return fused_sum
+
+
 VARIANT = Variant(
     name="tile_concat",
     equation="y = conv(concat_i tile(x_i), w) + b",
@@ -71,6 +78,11 @@ VARIANT = Variant(
             load=lambda: short_tiles,
             lacks={Ability.CHANNELS_LAST: "every source has a layout of its own"},
             pays=saves_enough,
+            stored=_stored_by_tiles,
+        ),
+        triton_form(
+            _load_triton,
+            lacks={Ability.CHANNELS_LAST: "every source has a layout of its own"},
             stored=_stored_by_tiles,
         ),
         compiled(lambda: short_tiles),
@@ -112,6 +124,7 @@ def functional(
     Args:
         x: Sources, one per subset of the spatial axes, most axes first: in 2 dimensions image
             `(N, C1, H, W)`, row `(N, C2, H)`, column `(N, C3, W)`, scalar `(N, C4)`; None = absent.
+            All without their first axis are a batch of one.
         weight: Taps, shape `(C_out, sum C_i / groups, *kernel_size)`; a group holds its share of
             every source, in their order.
         bias: Shape `(C_out,)`.

@@ -1,5 +1,6 @@
 """The convolution whose kernel is masked anew at every output position."""
 
+from collections.abc import Callable
 from math import prod
 from typing import Any
 
@@ -23,6 +24,7 @@ from impls._shared.costs import of_products
 from impls._shared.layer import layer_form
 from impls._shared.shapes import BIAS, INPUT_MASK_FAMILIES, INPUT_MASK_SHAPES, SIGNAL, WEIGHT
 from impls._shared.traits import CONVOLUTION
+from impls._shared.triton_form import triton_form
 from impls.window_masked.layer import (
     LazyWindowMaskedConv1d,
     LazyWindowMaskedConv2d,
@@ -72,6 +74,12 @@ def _stored_by_chunks(case: ConvCase, direction: Role | None) -> int:
     return _stored(case, direction) + (0 if direction is Role.BIAS else chunks)
 
 
+def _load_triton() -> Callable[..., Tensor]:
+    from impls.window_masked.triton_kernel import gathered
+
+    return gathered
+
+
 VARIANT = Variant(
     name="window_masked",
     equation="y[q] = sum_u w[u] m[u,q] x[q*s - p + u*d] + b",
@@ -103,6 +111,7 @@ VARIANT = Variant(
             stored=_stored_by_chunks,
             cost=of_products,
         ),
+        triton_form(_load_triton, stored=_stored, share=0.03),
         compiled(lambda: unfolded),
     ),
     traits=frozenset(
@@ -140,7 +149,7 @@ def functional(
     """Return `y[n,o,q] = b_o + sum_{c,u} w[o,c,u] m[n,c,u,q] x[n,c,q*s - p + u*d]`.
 
     Args:
-        x: Signal, shape `(N, C_in, *S)`.
+        x: Signal, shape `(N, C_in, *S)`; one sample, `(C_in, *S)`, is a batch of one, its mask too.
         weight: Taps, shape `(C_out, C_in/groups, *kernel_size)`.
         bias: Shape `(C_out,)`.
         mask: 1 = present, shape `(1|N, 1|C_in, *kernel_size, *S_out)`, bool or real in [0, 1].

@@ -1,0 +1,1 @@
+"""Experiments of the documents behind the variants, repeated by their protocols, kept as evidence."""

@@ -1,0 +1,35 @@
+"""`python3 -m properties.studies [NAME...]`: make the studies and keep them as evidence."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from harness.clock import utc_now
+from harness.evidence import EVIDENCE, Made
+from harness.terminal import write_lines
+from properties.studies import activations, border
+
+STUDIES = {
+    "border_error": border.errors,
+    "border_convergence": border.convergence,
+    "activations": activations.statistics,
+}
+
+
+def main() -> None:
+    """Make those that are named, or all."""
+    parser = argparse.ArgumentParser(prog="python3 -m properties.studies", description=__doc__)
+    parser.add_argument("names", nargs="*", choices=[*STUDIES, []], metavar="NAME")
+    parser.add_argument("--out", type=Path, default=EVIDENCE, metavar="DIR")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    for name in options.names or STUDIES:
+        made = Made.here(f"python3 -m properties.studies {name}", utc_now())
+        write_lines([f"written: {STUDIES[name](made).save(options.out)}"])
+
+
+if __name__ == "__main__":
+    main()
