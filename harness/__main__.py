@@ -171,6 +171,8 @@ def _report(options: argparse.Namespace, table: Table) -> int:
     target = options.output or Path("reports/out") / f"{folder.name}.html"
     try:
         path = page.write_page(folder, target)
+        if not options.output:
+            importlib.import_module("reports.index").write_index(target.parent)
     except OSError as error:
         raise ResultsError(f"{target}: cannot be written: {error.strerror}") from error
     print(f"report: {path}")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import CodeType, FunctionType
 from typing import Any
 
 from harness.evidence import escaped
+from harness.law import Law
 from harness.results import ImplementationCard, LawCard, VariantCard
 from harness.table import Table, with_oracle
 from harness.variant import Kind, Variant
@@ -40,9 +43,36 @@ def law_cards(table: Table) -> tuple[LawCard, ...]:
             name=law.name,
             statement=law.statement,
             requires=tuple(sorted(trait.name for trait in law.requires)),
+            domain=law.domain,
+            sharp=law.outside is not None,
+            relates=related(law, table),
         )
         for law in table.laws.values()
     )
+
+
+def related(law: Law, table: Table) -> tuple[str, ...]:
+    """Return the variants whose oracles `law` asks for, as its code names them."""
+    asked: set[str] = set()
+    waiting: list[tuple[CodeType, Mapping[str, object]]] = []
+    if isinstance(law.check, FunctionType):
+        waiting.append((law.check.__code__, law.check.__globals__))
+    seen: set[CodeType] = set()
+    while waiting:
+        code, names = waiting.pop()
+        if code in seen:
+            continue
+        seen.add(code)
+        if "other" in code.co_names:
+            asked.update(c for c in code.co_consts if isinstance(c, str) and c in table.variants)
+        waiting += [(inner, names) for inner in code.co_consts if isinstance(inner, CodeType)]
+        helpers = (names.get(name) for name in code.co_names)
+        waiting += [
+            (helper.__code__, helper.__globals__)
+            for helper in helpers
+            if isinstance(helper, FunctionType) and helper.__module__.startswith("properties.")
+        ]
+    return tuple(sorted(asked))
 
 
 def describe(table: Table) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import json
 import os
 import types
@@ -140,17 +141,23 @@ class VariantCard:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LawCard:
-    """A law as it stood when the run started."""
+    """A law as it stood when the run started; `relates` names the other variants it speaks of."""
 
     id: str
     name: str
     statement: str
     requires: tuple[str, ...]
+    domain: str = ""
+    sharp: bool = False
+    relates: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """One invocation: where, when, with which code and arguments, and what the table held."""
+    """One invocation: where, when, with which code and arguments, and what the table held.
+
+    `ceilings` are the rates that the machine was seen to reach, as `harness.ceilings` names them.
+    """
 
     id: str
     started: str
@@ -168,6 +175,7 @@ class Run:
     laws: tuple[LawCard, ...] = ()
     notes: tuple[str, ...] = ()
     settings: Mapping[str, str] = field(default_factory=dict)
+    ceilings: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -263,7 +271,7 @@ def load_run(folder: str | Path) -> LoadedRun:
         data = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ResultsError(f"{path}: cannot be read: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ResultsError(f"{path}: is not JSON: {error}") from error
     damage: list[str] = []
     run = read_record(Run, data, str(path))
@@ -274,6 +282,10 @@ def load_run(folder: str | Path) -> LoadedRun:
         damage=tuple(damage),
     )
 
+
+TOO_LARGE = 2**63
+LONGEST_SHOWN = 200
+"""Letters of a wrong value that an error quotes."""
 
 Row = TypeVar("Row", Measurement, Verdict)
 Record = TypeVar("Record")
@@ -294,7 +306,7 @@ def _rows(kind: type[Row], path: Path, run_id: str, damage: list[str]) -> list[R
         place = f"{path}:{number}"
         try:
             data = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ResultsError(f"{place}: is not JSON: {error}") from error
         row = read_record(kind, data, place)
         if row.run_id != run_id:
@@ -326,6 +338,12 @@ def _typed(kind: Any, data: Any, name: str) -> Any:
     if origin in (typing.Union, types.UnionType):
         return _typed_choice(kind, [p for p in parts if p is not type(None)], data, name)
     if origin is tuple and isinstance(data, list):
+        if parts[0] is int and set(map(type, data)) == {int}:  # samples: there are many
+            return (
+                tuple(data)
+                if max(map(abs, data)) < TOO_LARGE
+                else _refuse(name, data, "64-bit integers")
+            )
         return tuple(_typed(parts[0], item, name) for item in data)
     if origin is Mapping and isinstance(data, dict):
         return {key: _typed(parts[1], item, f"{name}.{key}") for key, item in data.items()}
@@ -337,9 +355,16 @@ def _typed(kind: Any, data: Any, name: str) -> Any:
         and isinstance(data, accepted)
         and (kind is bool or not isinstance(data, bool))
     ):
+        if kind is int and abs(data) >= TOO_LARGE:
+            _refuse(name, data, "a 64-bit integer")
         return data
-    expected = getattr(kind, "__name__", str(kind))
-    raise TypeError(f"{name}={data!r} must be {expected}")
+    return _refuse(name, data, getattr(kind, "__name__", str(kind)))
+
+
+def _refuse(name: str, data: Any, expected: str) -> Any:
+    shown = repr(data)
+    shown = shown if len(shown) <= LONGEST_SHOWN else f"{shown[:LONGEST_SHOWN]}…"
+    raise TypeError(f"{name}={shown} must be {expected}")
 
 
 def _typed_choice(kind: Any, parts: Sequence[Any], data: Any, name: str) -> Any:
@@ -353,15 +378,25 @@ def _typed_choice(kind: Any, parts: Sequence[Any], data: Any, name: str) -> Any:
 
 def _typed_record(kind: type, data: Any, name: str) -> Any:
     if not isinstance(data, dict):
-        raise TypeError(f"{name or 'it'}={data!r} must be an object")
-    hints = typing.get_type_hints(kind)
-    required = {
-        f.name
-        for f in dataclasses.fields(kind)
-        if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
-    }
+        _refuse(name or "it", data, "an object")
+    hints, required = _entries(kind)
     if missing := sorted(required - data.keys()):
         raise TypeError(f"{missing[0]} is missing")
     if unknown := sorted(data.keys() - hints.keys()):
         raise TypeError(f"{unknown[0]} is unknown")
-    return kind(**{key: _typed(hints[key], value, key) for key, value in data.items()})
+    return kind(**{
+        # most entries are text or a choice of their very type
+        key: value if type(value) is hints[key] is not int else _typed(hints[key], value, key)
+        for key, value in data.items()
+    })  # fmt: skip
+
+
+@functools.cache
+def _entries(kind: type) -> tuple[Mapping[str, Any], frozenset[str]]:
+    """Return the types of a record's entries, and the names of those that it must have."""
+    required = (
+        f.name
+        for f in dataclasses.fields(kind)
+        if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+    )
+    return typing.get_type_hints(kind), frozenset(required)

@@ -1,39 +1,26 @@
-"""Figures of the page: DataFrame in, matplotlib Figure out; no files, no global state.
-
-Colours are those of `PALETTE`; the page swaps them for its own style variables, so that a figure
-follows dark and light. Verdicts differ in marker shape too, never in colour alone.
-"""
+"""Figures of the page: DataFrame in, matplotlib Figure out; no files, no global state."""
 
 from __future__ import annotations
 
-import math
-import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Iterable, Sequence
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
+from matplotlib.patches import PathPatch
+from matplotlib.path import Path
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-PALETTE = {
-    "ink": "#1b1d21",
-    "quiet": "#63676e",
-    "grid": "#d9dbdf",
-    "band": "#ece6d3",
-    "faster": "#0068a8",
-    "slower": "#b84a00",
-    "same": "#00745a",
-    "unresolved": "#7a7e85",
-}
-MARKERS = {"FASTER": "<", "SLOWER": ">", "SAME": "s", "UNRESOLVED": "o"}
-WIDTH = 9.6
+from reports.frame import records
+from reports.heat import no_ratio
+from reports.look import MARKERS, PALETTE, WIDTH, clipped, style
+from reports.words import word
+
 ROW = 0.215
-LONGEST_NAME = 34
+MOST_DOTS = 1500
 
 # Steps that a reader can multiply in the head, from fine to coarse.
 _TICKS = (
@@ -47,94 +34,55 @@ _TICKS = (
 )
 
 
-@contextmanager
-def style() -> Iterator[None]:
-    """Set the look of every figure for the duration of a block; globals return to what they were."""
-    ink, quiet, grid = PALETTE["ink"], PALETTE["quiet"], PALETTE["grid"]
-    look: Any = {
-        "axes.edgecolor": grid,
-        "axes.facecolor": "none",
-        "axes.labelcolor": quiet,
-        "axes.titlecolor": ink,
-        "axes.titlelocation": "left",
-        "axes.titlesize": 9.5,
-        "axes.titleweight": "bold",
-        "axes.unicode_minus": True,
-        "figure.facecolor": "none",
-        "font.family": ["DejaVu Sans"],
-        "grid.color": grid,
-        "grid.linewidth": 0.6,
-        "savefig.facecolor": "none",
-        "svg.fonttype": "none",
-        "text.color": ink,
-        # Names come from strangers: a dollar sign is a dollar sign.
-        "text.parse_math": False,
-        "xtick.color": quiet,
-        "ytick.color": ink,
-    }
-    with (
-        mpl.rc_context(),
-        sns.plotting_context("paper"),
-        sns.axes_style("whitegrid", rc=look),
-        mpl.rc_context(look),
-        warnings.catch_warnings(),
-    ):
-        # Text stays text: the browser has the glyphs that the font used for measuring may lack.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        yield
-
-
 def forest(rows: pd.DataFrame, processes: pd.DataFrame, *, group: str, margin: float) -> Figure:
     """Draw ratios with their intervals, one line per implementation, one panel per direction.
 
     Args:
-        rows: `group`, implementation, direction, ratio, ratio_low, ratio_high, verdict, status.
+        rows: `group`, implementation, direction, ratio, ratio_low, ratio_high, verdict, status,
+            doubt; a row in doubt is no claim, and drawn as a grey cross.
         processes: `group`, implementation, direction, ratio; one faint dot each.
         group: the column that gathers lines under one heading.
         margin: half-width of the shaded band in which ratios count as the same.
     """
-    labels = rows[[group, "implementation"]].drop_duplicates()
-    names = labels["implementation"].unique()
-    places: dict[tuple[str, str], float] = {}
-    headings: list[tuple[float, str]] = []
-    y = 0.0
-    for name, members in labels.groupby(group, sort=False):
-        if len(names) > 1:
-            headings.append((y, str(name)))
-            y += 1.0
-        for member in members["implementation"]:
-            places[str(name), member] = y
-            y += 1.0
-        y += 0.35 if len(names) > 1 else 0.0
+    places, headings, height = _places(rows, group)
+    doubts = {(str(r[group]), r["implementation"]): r["doubt"] for r in records(rows)}
+    names = [
+        f"✗ {name} ({word(doubts[where, name])})" if doubts[where, name] else name
+        for where, name in places
+    ]
+    labels = clipped(
+        [name if headings else where for name, (where, _) in zip(names, places, strict=True)]
+    )
+    bold = clipped([text for _, text in headings])
     directions = list(rows["direction"].unique())
+    inches = 0.85 + ROW * max(height, 2.0)
     with style():
-        figure = Figure(figsize=(WIDTH, 0.75 + ROW * max(y, 2.0)), layout="constrained")
+        figure = Figure(figsize=(WIDTH, inches))
+        wide = [0.066 * len(label) for label in labels] + [0.08 * len(label) for label in bold]
+        left = 0.15 + max(wide, default=0.0)
+        figure.subplots_adjust(
+            left=left / WIDTH, right=0.985, wspace=0.06,
+            bottom=0.5 / inches, top=1 - 0.3 / inches,
+        )  # fmt: skip
         panels = figure.subplots(1, len(directions), sharex=True, sharey=True, squeeze=False)[0]
         limits = _limits(rows, processes, margin)
         for panel, direction in zip(panels, directions, strict=True):
             _ratio_axis(panel, limits, margin)
-            panel.set_title(*_clipped([direction]))
+            panel.set_title(*clipped([direction]))
             dots = processes[processes["direction"] == direction] if len(processes) else processes
-            if len(dots):
-                heights = [
-                    places[str(g), i]
-                    for g, i in zip(dots[group], dots["implementation"], strict=True)
-                ]
-                sns.stripplot(
-                    x=dots["ratio"].to_numpy(), y=np.array(heights), orient="h", jitter=False,
-                    native_scale=True, size=3.2, alpha=0.35, color=PALETTE["quiet"],
-                    linewidth=0, ax=panel, zorder=2,
-                )  # fmt: skip
+            if 0 < len(dots) <= MOST_DOTS:
+                pairs = zip(dots[group], dots["implementation"], strict=True)
+                heights = [places[str(g), i] for g, i in pairs]
+                panel.add_patch(_dots(list(dots["ratio"]), heights))
             _draw_rows(panel, rows[rows["direction"] == direction], places, group, limits)
             panel.set(
-                ylim=(max(y, 1.0) - 0.4, -0.7), xlabel="time / time of the baseline", ylabel=""
+                ylim=(max(height, 1.0) - 0.4, -0.7), xlabel="time / time of the baseline", ylabel=""
             )
             panel.grid(visible=False, axis="y")
-        panels[0].set_yticks(
-            [*places.values(), *(place for place, _ in headings)],
-            _clipped([*(key[bool(headings)] for key in places), *(text for _, text in headings)]),
-        )
+        panels[0].set_yticks([*places.values(), *(place for place, _ in headings)], labels + bold)
         panels[0].tick_params(axis="y", length=0)
+        for panel in panels[1:]:
+            panel.tick_params(axis="y", length=0, labelleft=False)
         for label in panels[0].get_yticklabels()[len(places) :]:
             label.set_fontweight("bold")
         for label in panels[0].get_yticklabels()[: len(places)] if headings else ():
@@ -142,45 +90,24 @@ def forest(rows: pd.DataFrame, processes: pd.DataFrame, *, group: str, margin: f
     return figure
 
 
-def ratio_map(rows: pd.DataFrame) -> Figure:
-    """Draw the ratios as a heat map: implementations down, cases across; grey words are no ratio."""
-    rows = rows.assign(line=rows["variant"] + " / " + rows["implementation"])
-    # what nobody selected is told in the tables; here it would only push the rest apart
-    tried = rows[rows["status"] != "NOT_SELECTED"]
-    rows = rows[rows["line"].isin(tried["line"])]
-    lines, labels = list(rows["line"].unique()), list(rows["label"].unique())
-    held = {(row["line"], row["label"]): row for row in rows.to_dict("records")}
-    ratios = np.array([[_ratio_at(held, line, label) for label in labels] for line in lines])
-    logs = np.log2(ratios)
-    reach = max(0.5, float(np.nanmax(np.abs(logs), initial=0.0)))
-    # slanted names of cases need height too: half an em per letter, at 30 degrees
-    below = 0.035 * max(map(len, _clipped(labels)), default=0)
-    size = (WIDTH, 0.5 + below + 0.27 * max(len(lines), 2))
-    with style():
-        figure = Figure(figsize=size, layout="constrained")
-        axes = figure.subplots()
-        sns.heatmap(
-            logs, ax=axes, cmap=sns.diverging_palette(243, 30, s=85, l=45, as_cmap=True),
-            vmin=-reach, vmax=reach, cbar=False, linewidths=1, linecolor="none",
-            annot=np.vectorize(_short)(ratios), fmt="", annot_kws={"size": 8},
-            mask=np.isnan(logs), xticklabels=_clipped(labels), yticklabels=_clipped(lines),
-        )  # fmt: skip
-        for (line, column), value in np.ndenumerate(logs):
-            row = held.get((lines[line], labels[column]))
-            if math.isnan(value) and row is not None:
-                word = _no_ratio(row["status"])
-                axes.text(
-                    column + 0.5, line + 0.5, word, size=6.5,
-                    ha="center", va="center", color=PALETTE["quiet"],
-                )  # fmt: skip
-        axes.set(xlabel="", ylabel="")
-        axes.grid(visible=False)
-        axes.tick_params(axis="both", length=0)
-        axes.tick_params(axis="x", rotation=30)
-        axes.tick_params(axis="y", rotation=0)
-        for text in axes.get_xticklabels():
-            text.set(horizontalalignment="right", rotation_mode="anchor")
-    return figure
+def _places(
+    rows: pd.DataFrame, group: str
+) -> tuple[dict[tuple[str, str], float], list[tuple[float, str]], float]:
+    """Return the height of every line, that of every heading, and the height of all."""
+    lines = rows[[group, "implementation"]].drop_duplicates()
+    several = len(set(lines["implementation"])) > 1
+    places: dict[tuple[str, str], float] = {}
+    headings: list[tuple[float, str]] = []
+    y = 0.0
+    for name, members in lines.groupby(group, sort=False):
+        if several:
+            headings.append((y, str(name)))
+            y += 1.0
+        for member in members["implementation"]:
+            places[str(name), member] = y
+            y += 1.0
+        y += 0.35 if several else 0.0
+    return places, headings, y
 
 
 def drift(frame: pd.DataFrame) -> Figure:
@@ -188,7 +115,8 @@ def drift(frame: pd.DataFrame) -> Figure:
     frame = frame.assign(position=np.arange(len(frame)))
     starts = frame.groupby("process")["position"].min()
     with style():
-        figure = Figure(figsize=(WIDTH, 1.9), layout="constrained")
+        figure = Figure(figsize=(WIDTH, 1.9))
+        figure.subplots_adjust(left=0.065, right=0.99, bottom=0.16, top=0.95)
         axes = figure.subplots()
         sns.lineplot(
             data=frame, x="position", y="relative", units="process", estimator=None,
@@ -206,7 +134,7 @@ def drift(frame: pd.DataFrame) -> Figure:
         axes.axhline(1.0, color=PALETTE["quiet"], linewidth=0.8)
         for place in list(starts)[1:]:
             axes.axvline(place - 0.5, color=PALETTE["grid"], linewidth=0.8)
-        axes.set_xticks(list(starts), [f"process {name}" for name in starts.index])
+        axes.set_xticks(list(starts), _process_names(starts.index, len(frame)))
         for label in axes.get_xticklabels():
             label.set_horizontalalignment("left")
         axes.grid(visible=False, axis="x")
@@ -217,6 +145,24 @@ def drift(frame: pd.DataFrame) -> Figure:
     return figure
 
 
+def _dots(x: Sequence[float], y: Sequence[float]) -> PathPatch:
+    """Return faint dots as one path of strokes without length and with round ends: it is short."""
+    points = [point for place in zip(x, y, strict=True) for point in (place, place)]
+    path = Path(points, [Path.MOVETO, Path.LINETO] * len(x))
+    path.should_simplify = False
+    return PathPatch(
+        path, fill=False, edgecolor=PALETTE["quiet"], alpha=0.4, linewidth=3, capstyle="round",
+        zorder=2,
+    )  # fmt: skip
+
+
+def _process_names(processes: Iterable[object], blocks: int) -> list[str]:
+    """Return what stands below the first block of each process: bare numbers where many begin."""
+    names = [str(name) for name in processes]
+    narrow = 12 * len(names) > blocks
+    return [f"process {name}" if not narrow or name == names[0] else name for name in names]
+
+
 def _draw_rows(
     panel: Axes,
     rows: pd.DataFrame,
@@ -224,23 +170,31 @@ def _draw_rows(
     group: str,
     limits: tuple[float, float],
 ) -> None:
-    for row in rows.to_dict("records"):
+    marks: dict[str, list[tuple[float, float]]] = {}
+    lines: dict[str, list[list[tuple[float, float]]]] = {}
+    for row in records(rows):
         y = places[str(row[group]), row["implementation"]]
         if pd.isna(row["ratio"]):
             panel.text(
-                limits[0] * 1.02, y, _no_ratio(row["status"]),
+                limits[0] * 1.02, y, no_ratio(row["status"]),
                 va="center", size=7, color=PALETTE["quiet"], style="italic",
             )  # fmt: skip
             continue
-        verdict = row["verdict"]
-        color = PALETTE[verdict.lower()]
+        kind = "" if row["doubt"] else str(row["verdict"])
+        marks.setdefault(kind, []).append((float(row["ratio"]), y))
         if not pd.isna(row["ratio_low"]):
-            ends = np.clip([row["ratio_low"], row["ratio_high"]], *limits)
-            panel.hlines(y, ends[0], ends[1], color=color, linewidth=1.8, zorder=3)
-        face = "none" if verdict == "UNRESOLVED" else color
+            low, high = np.clip([row["ratio_low"], row["ratio_high"]], *limits)
+            lines.setdefault(kind, []).append([(low, y), (high, y)])
+    for kind, places_of in marks.items():
+        color = PALETTE[kind.lower() or "unresolved"]
+        panel.add_collection(
+            LineCollection(lines.get(kind, []), colors=color, linewidths=1.8, zorder=3),
+            autolim=False,
+        )
+        x, y_of = zip(*places_of, strict=True)
         panel.plot(
-            [row["ratio"]], [y], MARKERS[verdict], color=color, markersize=5.5,
-            markerfacecolor=face, markeredgewidth=1.2, zorder=4,
+            x, y_of, MARKERS[kind], color=color, markersize=5.5, linestyle="none", zorder=4,
+            markerfacecolor="none" if kind in {"UNRESOLVED", ""} else color, markeredgewidth=1.2,
         )  # fmt: skip
 
 
@@ -278,23 +232,3 @@ def _thinned(sets: Iterable[Sequence[float]]) -> Sequence[float]:
     return min(
         (ticks for ticks in sets if ticks), key=lambda ticks: abs(len(ticks) - 5), default=()
     )
-
-
-def _ratio_at(held: Mapping[tuple[str, str], Mapping[Any, Any]], line: str, label: str) -> float:
-    row = held.get((line, label))
-    return math.nan if row is None or row["ratio"] is None else float(row["ratio"])
-
-
-def _no_ratio(status: str) -> str:
-    word = status.lower().replace("_", " ")
-    return "no ratio" if word == "measured" else word
-
-
-def _clipped(names: Iterable[str]) -> list[str]:
-    """Return names short enough to leave room for the figure, without what no font can print."""
-    shown = ("".join(c if c.isprintable() else "\ufffd" for c in name) for name in names)
-    return [name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…" for name in shown]
-
-
-def _short(ratio: float) -> str:
-    return "" if math.isnan(ratio) else f"{ratio:.2f}" if ratio < 10 else f"{ratio:.0f}"

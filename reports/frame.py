@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import math
-import shlex
-from collections.abc import Iterable, Sequence
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -19,10 +20,11 @@ from harness.comparison import (
     median_ns,
     peak_bytes,
 )
-from harness.results import LoadedRun, Measurement, Outcome, Status, Verdict
+from harness.results import LoadedRun, Measurement, Outcome, Status, VariantCard, Verdict
+from reports.doubt import Doubts
+from reports.lines import plugin_options, replay_line, timing_line
 
 CELL = ("variant", "case", "case_name", "direction", "dtype", "device", "threads", "flags")
-DIRECTIONS = {"forward": "forward", "backward": "forward + backward"}
 
 # Whole numbers that may be missing.
 _COUNTS = (
@@ -50,12 +52,39 @@ def compare_run(loaded: LoadedRun) -> tuple[Comparison, ...]:
     return compare(loaded.measurements, baselines(loaded))
 
 
-def cells_frame(loaded: LoadedRun, comparisons: Iterable[Comparison]) -> pd.DataFrame:
+def declared_baseline(card: VariantCard, loaded: LoadedRun) -> str:
+    """Return the baseline of a variant: of its card, else whom its placebo repeats, else the first."""
+    own = [row for row in loaded.measurements if row.variant == card.name]
+    repeated = (row.implementation for row in own if row.placebo)
+    return card.baseline or next(repeated, own[0].implementation if own else "")
+
+
+def grouped(measurements: Iterable[Measurement]) -> dict[tuple[object, ...], list[Measurement]]:
+    """Return the rows of every cell and implementation, the last one of every process."""
+    groups: dict[tuple[object, ...], dict[int, Measurement]] = {}
+    for row in measurements:
+        key = (*_cell(row), row.implementation, row.placebo)
+        groups.setdefault(key, {})[row.process] = row
+    return {key: list(rows.values()) for key, rows in groups.items()}
+
+
+def row_anchor(row: Measurement | Comparison) -> str:
+    """Return the id of the row of a cell and an implementation."""
+    return anchor("row", *_cell(row), row.implementation, row.placebo)
+
+
+def cells_frame(
+    loaded: LoadedRun,
+    comparisons: Iterable[Comparison],
+    doubtful: Doubts | None = None,
+    groups: Mapping[tuple[object, ...], list[Measurement]] | None = None,
+) -> pd.DataFrame:
     """Return one row per cell and implementation, whatever became of it.
 
     Columns: the identity of the cell, `status`, `reason`, `proof`; medians, ratios and verdicts of
     the comparison; bytes; the geometry of the case; `ratio_memory`, `macs_per_ns`; `replay` and
-    `timing` lines; `anchor`, a stable id of the row.
+    `timing` lines; `doubt`, the outcome that keeps the implementation from claiming, if any;
+    `anchor`, a stable id of the row.
     """
     plugins = plugin_options(loaded.run.argv)
     compared = {(*_cell(row), row.implementation, row.placebo): row for row in comparisons}
@@ -65,16 +94,13 @@ def cells_frame(loaded: LoadedRun, comparisons: Iterable[Comparison]) -> pd.Data
         for item in card.implementations
     }
     chosen = baselines(loaded) | {row.variant: row.baseline for row in compared.values()}
-    groups: dict[tuple[object, ...], dict[int, Measurement]] = {}
-    for row in loaded.measurements:
-        key = (*_cell(row), row.implementation, row.placebo)
-        groups.setdefault(key, {})[row.process] = row
     labels = case_labels(loaded.measurements)
     records = []
-    for key, by_process in groups.items():
-        rows = list(by_process.values())
+    doubtful = doubtful or {}
+    for key, rows in (groups or grouped(loaded.measurements)).items():
         row, comparison = deciding_row(rows), compared.get(key)
         refuted = row.status is Status.REFUTED
+        doubt = doubtful.get((row.variant, row.implementation))
         records.append(
             {name: getattr(row, name) for name in CELL}
             | {
@@ -98,8 +124,9 @@ def cells_frame(loaded: LoadedRun, comparisons: Iterable[Comparison]) -> pd.Data
             | _compared_columns(comparison)
             | _geometry(row.case)
             | {
-                "replay": f"python3 -m harness check {_quoted(row)}{plugins}",
-                "timing": _timing_line(row) + plugins,
+                "replay": replay_line(row) + plugins,
+                "timing": timing_line(row) + plugins,
+                "doubt": str(doubt.outcome) if doubt else "",
                 "anchor": anchor("row", *key),
             }
         )
@@ -159,16 +186,14 @@ def drift_frame(measurements: Iterable[Measurement]) -> pd.DataFrame:
     `relative` is the median over all rows with a sample in that block of the sample divided by the
     median of its row, so 1 is the usual pace and a slope is drift.
     """
-    records = [
-        {"process": row.process, "block": block, "relative": sample / middle}
-        for row in measurements
-        if (middle := median_ns([row]))
-        for block, sample in zip(row.block, row.samples_ns, strict=True)
-    ]
-    if not records:
-        return pd.DataFrame(columns=["process", "block", "relative"])
-    frame = pd.DataFrame.from_records(records)
-    return frame.groupby(["process", "block"], sort=True)["relative"].median().reset_index()
+    found: dict[tuple[int, int], list[float]] = {}
+    for row in measurements:
+        middle = median_ns([row])
+        if middle:
+            for block, sample in zip(row.block, row.samples_ns, strict=True):
+                found.setdefault((row.process, block), []).append(sample / middle)
+    paces = [(*key, statistics.median(values)) for key, values in sorted(found.items())]
+    return pd.DataFrame(paces, columns=["process", "block", "relative"])
 
 
 def means_frame(means: Sequence[GeometricMean]) -> pd.DataFrame:
@@ -208,36 +233,8 @@ def anchor(kind: str, *parts: object) -> str:
     return f"{kind}-{hashlib.sha256(text).hexdigest()[:10]}"
 
 
-def plugin_options(argv: Sequence[str]) -> str:
-    """Return the `--plugin` options of a command line, without which no line of it replays."""
-    words = []
-    for position, word in enumerate(argv):
-        if word == "--plugin" and position + 1 < len(argv):
-            words += [word, argv[position + 1]]
-        elif word.startswith("--plugin="):
-            words.append(word)
-    return "".join(f" {shlex.quote(word)}" for word in words)
-
-
 def _cell(row: Measurement | Comparison) -> tuple[object, ...]:
     return tuple(getattr(row, name) for name in CELL)
-
-
-def _quoted(row: Measurement) -> str:
-    return shlex.quote(f"{row.variant}/{row.implementation} {row.case}")
-
-
-def _timing_line(row: Measurement) -> str:
-    options = {
-        "--variant": row.variant,
-        "--implementation": row.implementation,
-        "--case": row.case,
-        "--direction": row.direction,
-        "--device": row.device.partition(":")[0],
-        "--threads": str(row.threads),
-    }
-    words = [f"{name} {shlex.quote(value)}" for name, value in options.items()]
-    return " ".join(["python3 -m harness bench", *words])
 
 
 def _compared_columns(row: Comparison | None) -> dict[str, object]:
@@ -266,7 +263,7 @@ def _geometry(line: str) -> dict[str, object]:
 
 
 def _record(row: GeometricMean | Verdict) -> dict[str, object]:
-    record = dataclasses.asdict(row)
+    record = {field.name: getattr(row, field.name) for field in dataclasses.fields(row)}
     key = "verdict" if isinstance(row, GeometricMean) else "status"
     return record | {key: str(record[key])}
 
@@ -274,3 +271,13 @@ def _record(row: GeometricMean | Verdict) -> dict[str, object]:
 def _quotient(above: pd.Series, below: pd.Series) -> pd.Series:
     upper, lower = (pd.to_numeric(side).astype("Float64").astype(float) for side in (above, below))
     return upper / lower.where(lower > 0)
+
+
+def records(data: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return rows as plain values, with None wherever pandas holds a missing value."""
+    columns = [
+        [None if missing else value for value, missing in zip(column.tolist(), gaps, strict=True)]
+        for column, gaps in ((c, c.isna().tolist()) for c in (data[name] for name in data.columns))
+    ]
+    names = [str(name) for name in data.columns]
+    return [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]

@@ -2,54 +2,46 @@
 
 from __future__ import annotations
 
-import io
-import itertools
-import json
-import math
-import re
 import shlex
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree as ET
 
-import jinja2
-import matplotlib as mpl
 import pandas as pd
 from markupsafe import Markup
-from matplotlib.figure import Figure
 
 from harness.comparison import (
-    CONFIDENCE,
     MARGIN,
     GeometricMean,
     Speed,
-    summarize,
     summarize_placebo,
 )
 from harness.evidence import Evidence, load_evidence
-from harness.results import LoadedRun, Outcome, Status, VariantCard, Verdict, load_run
-from reports import figures, frame
-
-ICONS: Mapping[str, str] = {
-    Speed.FASTER: "◂", Speed.SLOWER: "▸", Speed.SAME: "■", Speed.UNRESOLVED: "○",
-    Outcome.HOLDS: "✓", Outcome.REFUTED: "✗", Outcome.UNSUPPORTED: "–",
-    Outcome.MISTRUSTED: "?", Outcome.CRASHED: "!",
-    Status.MEASURED: "✓", Status.NOT_SELECTED: "·", Status.TIMED_OUT: "…",
-}  # fmt: skip
+from harness.results import LoadedRun, VariantCard, load_run
+from reports import correctness, figures, frame, heat, ledger, relations, words
+from reports.bounds import bounded
+from reports.budget import Profile, budgets, read_profile
+from reports.doubt import Doubts
+from reports.facts import Facts
+from reports.headlines import headline, no_number
+from reports.payload import packed
+from reports.pictures import picture
+from reports.rendering import environment
+from reports.rivals import choices, rivals
+from reports.summary import embedded, summary
+from reports.vector import svg
 
 # Columns of the downloads, in order; everything else can be derived from them.
 EXPORTED = (
     "variant", "implementation", "kind", "placebo", "is_baseline", "case_name", "case", "direction",
     "dtype", "device", "threads", "flags", "status", "reason", "median_ns", "baseline",
     "baseline_median_ns", "ratio", "ratio_low", "ratio_high", "p_value", "p_adjusted", "verdict",
-    "processes", "samples", "peak_bytes", "saved_bytes", "ratio_memory", "macs", "proof", "replay",
-    "timing", "anchor",
+    "processes", "samples", "outliers", "peak_bytes", "saved_bytes", "ratio_memory", "macs", "doubt",
+    "proof", "replay", "timing", "label", "anchor",
 )  # fmt: skip
-
-_SVG = "http://www.w3.org/2000/svg"
-_XLINK = "http://www.w3.org/1999/xlink"
+MOST_CASES = 40
+"""Columns of a heat map beyond which it cannot be read."""
 
 
 def write_page(run_folder: Path, target: Path) -> Path:
@@ -66,265 +58,98 @@ def write_page(run_folder: Path, target: Path) -> Path:
     return target
 
 
-def read_profile(run_folder: Path) -> list[dict[str, Any]] | str:
-    """Return the entries of `profile.json`, or the sentence that says why there are none."""
-    path = Path(run_folder) / "profile.json"
-    try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return "This run was not profiled."
-    except (OSError, ValueError) as error:
-        return f"profile.json cannot be read: {error}"
-    columns = {"name": str, "calls": int, "self_ns": int | float, "device_ns": int | float}
-    try:
-        for entry in entries:
-            for name in ("variant", "implementation", "case_name"):
-                _expect(entry[name], str, name)
-            for operator in entry["operators"]:
-                for name, kind in columns.items():
-                    _expect(operator[name], kind, name)
-    except (KeyError, TypeError) as error:
-        return f"profile.json is not a list of operator tables: {error}"
-    return list(entries)
-
-
 def render(
     run: LoadedRun,
-    profile: list[dict[str, Any]] | str = "This run was not profiled.",
+    profile: Profile = "This run was not profiled.",
     evidence: Sequence[Evidence] = (),
 ) -> str:
     """Return the page as HTML; the same rows give the same bytes."""
-    comparisons = frame.compare_run(run)
-    means = summarize(comparisons)
-    cells = frame.cells_frame(run, comparisons)
-    processes = frame.process_ratios_frame(comparisons)
-    laws = frame.laws_frame(run.verdicts)
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent, encoding="utf-8"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "time": format_time, "bytes": format_bytes, "ratio": format_ratio, "percent": format_percent,
-        "direction": _direction, "word": _word,
-        "anchor": lambda text, kind: frame.anchor(kind, text),
-    }  # fmt: skip
-    environment.globals |= {"icons": ICONS}
-    cards = _cards(run)
-    return environment.get_template("template.html").render(
+    run, evidence = bounded(run), bounded(tuple(evidence))
+    facts = Facts.of(run)
+    made = environment()
+    strip = made.get_template("strip.html").module
+    lines = relations.relations(facts.cards, run)
+    errors = correctness.errors(run.verdicts, facts.means, facts.doubtful)
+    rates = ledger.rates(facts.cells)
+    pictures = {table.name: picture(table) for table in evidence}
+    return made.get_template("page.html").render(
         run=run.run,
         command=shlex.join(run.run.argv),
         damage=run.damage,
-        margin=MARGIN,
-        confidence=CONFIDENCE,
-        placebo=summarize_placebo(comparisons),
-        headlines=[_headline(card, means, cells, run.verdicts) for card in cards],
-        overview=_overview(means, cells),
+        placebo=summarize_placebo(facts.comparisons),
+        headlines=[
+            headline(card, facts.means, facts.cells, facts.doubtful, facts.places)
+            for card in facts.cards
+        ],
+        choices={
+            card.name: choices(card, run.measurements, frame.declared_baseline(card, run))
+            for card in facts.cards
+        },
+        overview=_overview(facts),
+        maps=_maps(facts),
         drift=_drift(run),
-        variants=[_variant(card, cells, processes, laws, run) for card in cards],
+        variants=[_variant(card, facts) for card in facts.cards],
         cases_run=sum(row.cases for row in run.verdicts),
-        counterexamples=_counterexamples(run),
-        evidence=evidence,
+        counterexamples=correctness.counterexamples(run),
+        relations=lines,
+        relation_plot=_relation_plot(lines),
+        errors=errors,
+        error_plots=_error_plots(errors),
+        ledger=ledger.ledger(facts.cells),
+        rate_plot=_rate_plot(rates, run),
+        roof=_roof(rates, run),
+        evidence=sorted(evidence, key=lambda table: not pictures[table.name]),
+        pictures=pictures,
         profile=profile if isinstance(profile, str) else "",
-        budgets=[_budget(entry) for entry in profile] if not isinstance(profile, str) else [],
-        rows=_records(cells),
-        data=_embedded(run, cells),
+        budgets=budgets(profile),
+        rows=frame.records(facts.cells),
+        data=packed(_payload(facts, lambda item: str(strip.said(item)))),  # type: ignore[attr-defined]
+        summary=embedded(summary(run, len(facts.cells), facts.means, facts.doubtful)),
     )
 
 
-def format_time(nanoseconds: float | None) -> str:
-    """Return a duration with three significant digits and its unit."""
-    if nanoseconds is None or math.isnan(nanoseconds):
-        return ""
-    for unit, size in (("s", 1e9), ("ms", 1e6), ("µs", 1e3)):
-        if nanoseconds >= size:
-            return f"{_three(nanoseconds / size)} {unit}"
-    return f"{nanoseconds:.0f} ns"
-
-
-def format_bytes(count: float | None) -> str:
-    """Return a size with three significant digits and its unit, in powers of 1024."""
-    if count is None or math.isnan(count):
-        return ""
-    for unit, size in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
-        if count >= size:
-            return f"{_three(count / size)} {unit}"
-    return f"{count:.0f} B"
-
-
-def format_ratio(ratio: float | None) -> str:
-    """Return a ratio with three significant digits, never fewer than two decimals below 10."""
-    if ratio is None or math.isnan(ratio):
-        return ""
-    return f"{ratio:.3f}" if ratio < 2 else f"{ratio:.2f}" if ratio < 10 else _three(ratio)
-
-
-def format_percent(fraction: float | None) -> str:
-    """Return a fraction as per cent with two significant digits."""
-    if fraction is None or math.isnan(fraction):
-        return ""
-    return f"{100 * fraction:.2g} %" if abs(fraction) < 0.1 else f"{100 * fraction:.0f} %"
-
-
-def svg(figure: Figure, slug: str, title: str, text: str) -> Markup:
-    """Return a figure as inline SVG: deterministic, unique ids, colours of the page, alternative."""
-    buffer = io.BytesIO()
-    with figures.style(), mpl.rc_context({"svg.hashsalt": slug}):
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    root = ET.fromstring(buffer.getvalue())
-    for parent in list(root.iter()):
-        for child in list(parent):
-            # The style sheet of the figure would apply to the whole page.
-            if child.tag in (f"{{{_SVG}}}metadata", f"{{{_SVG}}}style"):
-                parent.remove(child)
-    used = set(re.findall(r'(?:url\(|href=")#([^)"]+)', buffer.getvalue().decode("utf-8")))
-    for node in root.iter():
-        _adapt(node, slug, used)
-    for name in ("width", "height", "version"):
-        root.attrib.pop(name, None)
-    root.attrib |= {"class": "figure", "role": "img", "aria-labelledby": f"{slug}-t {slug}-d"}
-    for place, (tag, content) in enumerate((("title", title), ("desc", text))):
-        node = ET.Element(f"{{{_SVG}}}{tag}", {"id": f"{slug}-{tag[0]}"})
-        node.text = content
-        root.insert(place, node)
-    # HTML knows inline svg without namespaces.
-    for node in root.iter():
-        node.tag = node.tag.rpartition("}")[2]
-    return Markup(ET.tostring(root, encoding="unicode"))
-
-
-def _adapt(node: ET.Element, slug: str, used: set[str]) -> None:
-    name = node.attrib.pop("id", None)
-    if name in used:
-        node.set("id", f"{slug}-{name}")
-    target = node.attrib.pop(f"{{{_XLINK}}}href", None)
-    if target:
-        node.set("href", f"#{slug}-{target[1:]}")
-    for key, value in list(node.attrib.items()):
-        value = value.replace("url(#", f"url(#{slug}-")
-        for role, color in figures.PALETTE.items():
-            value = value.replace(color, "currentColor" if role == "ink" else f"var(--{role})")
-        node.set(key, value)
-
-
-def _cards(run: LoadedRun) -> list[VariantCard]:
-    """Return the variants of the catalogue, then those that only rows know."""
-    cards = {card.name: card for card in run.run.catalogue}
-    for name in [*(r.variant for r in run.measurements), *(r.variant for r in run.verdicts)]:
-        if name not in cards:
-            cards[name] = VariantCard(
-                name=name, equation="", source="", traits=(), baseline="", implementations=()
-            )
-    return list(cards.values())
-
-
-def _headline(
-    card: VariantCard,
-    means: Sequence[GeometricMean],
-    cells: pd.DataFrame,
-    verdicts: Sequence[Verdict],
-) -> dict[str, Any]:
-    """Return the line of a variant: its best implementation per direction, or why there is none."""
-    refuted: dict[str, list[str]] = {}
-    for row in verdicts:
-        if row.variant == card.name and row.status is Outcome.REFUTED:
-            refuted.setdefault(row.implementation, []).append(row.law)
-    oracles = {item.name for item in card.implementations if item.kind == "oracle"}
-    entries = []
-    places = frame.place_labels(means)
-    for direction, place in itertools.product(frame.DIRECTIONS, places):
-        found = [
-            mean
-            for mean in means
-            if (mean.variant, mean.direction) == (card.name, direction)
-            and (mean.device, mean.threads) == place
-            and mean.ratio is not None
-            and mean.implementation not in refuted
-        ]
-        found = [mean for mean in found if mean.implementation not in oracles] or found
-        # A record on a corner of the cells is no headline if another covers more.
-        wide = [mean for mean in found if 2 * mean.counted >= mean.cells] or found
-        if wide:
-            best = min(wide, key=lambda mean: mean.ratio or math.inf)
-            entries.append(_entry(best) | {"place": places[place]})
-    own = cells[(cells["variant"] == card.name) & ~cells["placebo"]] if len(cells) else cells
-    reason = "" if entries else _no_number(card, own)
-    if reason and refuted and len(own) and own["ratio"].notna().any():
-        reason = "no ratio of an implementation that every law accepts"
-    return {
-        "name": card.name,
-        "entries": entries,
-        "reason": reason,
-        "refuted": [(name, list(dict.fromkeys(laws))) for name, laws in refuted.items()],
-    }
-
-
-def _entry(mean: GeometricMean) -> dict[str, Any]:
-    ratio, low, high = mean.ratio or math.nan, mean.ratio_low, mean.ratio_high
-    ends: tuple[float, float] | None = None
-    faster = mean.verdict is Speed.FASTER
-    if low is not None and high is not None:
-        ends = (1 / high, 1 / low) if faster else (low, high)
-    return {
-        "mean": mean,
-        "verdict": mean.verdict,
-        "number": 1 / ratio if faster else ratio,
-        "ends": ends,
-        "memory": None if mean.memory_ratio is None else mean.memory_ratio - 1,
-    }
-
-
-def _no_number(card: VariantCard, cells: pd.DataFrame) -> str:
-    """Return the sentence for a variant without any ratio."""
-    if not len(cells):
-        absent = [
-            f"{i.name} is not available, {i.reason}" for i in card.implementations if i.reason
-        ]
-        return "; ".join(["nothing of this variant was timed in this run", *absent])
-    counts = Counter(zip(cells["status"], cells["reason"], strict=True))
-    parts = [
-        f"{count} × {_word(status)}" + (f" ({reason})" if reason else "")
-        for (status, reason), count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    ]
-    more = f", and {len(parts) - 3} other reasons" if len(parts) > 3 else ""
-    return f"no ratio; its cells: {', '.join(parts[:3])}{more}"
-
-
-def _overview(means: Sequence[GeometricMean], cells: pd.DataFrame) -> list[dict[str, Any]]:
-    rows = frame.means_frame(means)
+def _overview(facts: Facts) -> Markup | None:
+    rows = frame.means_frame(facts.means)
     if not len(rows) or rows["ratio"].isna().all():
-        return []
+        return None
+    keys = zip(rows["variant"], rows["implementation"], strict=True)
+    found = [facts.doubtful.get(key) for key in keys]
+    rows["doubt"] = [str(doubt.outcome) if doubt else "" for doubt in found]
     rows["status"] = "MEASURED"
-    rows["direction"] = rows["direction"].map(_direction)
+    rows["direction"] = rows["direction"].map(words.direction)
     drawn = figures.forest(rows, rows.iloc[:0], group="label", margin=MARGIN)
-    text = "; ".join(_found(mean) for mean in means)
+    text = "; ".join(_found(mean, facts.doubtful) for mean in facts.means)
     title = "Geometric mean of the ratios of time per implementation"
-    parts = [{"title": title, "svg": svg(drawn, "overview", title, text)}]
-    for direction, name in frame.DIRECTIONS.items():
+    return svg(drawn, "overview", title, text)
+
+
+def _maps(facts: Facts) -> list[dict[str, Any]]:
+    cells, parts = facts.cells, []
+    if not len(cells):
+        return []
+    for direction, name in words.DIRECTIONS.items():
         contenders = ~cells["is_baseline"] & ~cells["placebo"]
         chosen = cells[(cells["direction"] == direction) & contenders]
-        if len(chosen) and chosen["ratio"].notna().any() and chosen["label"].nunique() <= 24:
-            title = f"Ratio of time per case, {name}"
+        if not len(chosen) or chosen["ratio"].isna().all():
+            continue
+        title, plot = f"Ratio of time per case, {name}", None
+        if chosen["label"].nunique() <= MOST_CASES:
             text = "The numbers of this map stand in the table of everything."
-            parts.append(
-                {
-                    "title": title,
-                    "svg": svg(figures.ratio_map(chosen), f"map-{direction}", title, text),
-                }
-            )
+            plot = svg(heat.ratio_map(chosen), f"map-{direction}", title, text)
+        parts.append({"title": title, "svg": plot, "cases": chosen["label"].nunique()})
     return parts
 
 
-def _found(mean: GeometricMean) -> str:
+def _found(mean: GeometricMean, doubtful: Doubts) -> str:
     """Return a mean as the words that stand for its mark in the figure."""
-    name = f"{mean.variant} / {mean.implementation}, {_direction(mean.direction)}"
+    name = f"{mean.variant} / {mean.implementation}, {words.direction(mean.direction)}"
     if mean.ratio is None:
         return f"{name}: no ratio"
-    low, high = format_ratio(mean.ratio_low), format_ratio(mean.ratio_high)
+    low, high = words.format_ratio(mean.ratio_low), words.format_ratio(mean.ratio_high)
     ends = f" [{low}, {high}]" if low else ""
-    return f"{name}: {format_ratio(mean.ratio)}{ends} {_word(mean.verdict)}"
+    doubt = doubtful.get((mean.variant, mean.implementation))
+    said = f"{doubt.outcome} by a law, no claim" if doubt else str(mean.verdict)
+    return f"{name}: {words.format_ratio(mean.ratio)}{ends} {words.word(said)}"
 
 
 def _drift(run: LoadedRun) -> Markup | None:
@@ -338,128 +163,103 @@ def _drift(run: LoadedRun) -> Markup | None:
     return svg(figures.drift(pace), "drift", "Pace of the machine in time order", text)
 
 
-def _variant(
-    card: VariantCard,
-    cells: pd.DataFrame,
-    processes: pd.DataFrame,
-    laws: pd.DataFrame,
-    run: LoadedRun,
-) -> dict[str, Any]:
+def _relation_plot(lines: Sequence[dict[str, Any]]) -> Markup | None:
+    if not lines:
+        return None
+    pairs = Counter(f"{row['variant']} and {row['other']}" for row in lines)
+    text = "; ".join(f"{pair}: {count} laws" for pair, count in pairs.items())
+    title = "Which laws relate which variants"
+    return svg(relations.relation_figure(lines), "relations", title, text)
+
+
+def _error_plots(rows: Sequence[dict[str, Any]]) -> list[Markup]:
+    plots = []
+    for dtype in ("float32",):
+        figure = correctness.error_figure(rows, dtype)
+        if figure:
+            title = f"Largest error over its bound against the ratio of time, {dtype}"
+            text = "The table below has the numbers of every dot."
+            plots.append(svg(figure, f"error-{dtype}", title, text))
+    return plots
+
+
+def _roof(rates: pd.DataFrame, run: LoadedRun) -> tuple[float, float] | None:
+    dtypes = set(rates["dtype"]) if len(rates) else set()
+    return ledger.roofs(run.run.ceilings, dtypes.pop()) if len(dtypes) == 1 else None
+
+
+def _rate_plot(rates: pd.DataFrame, run: LoadedRun) -> Markup | None:
+    if not len(rates):
+        return None
+    best = rates["macs_per_ns"].max()
+    text = f"{len(rates)} rows; the fastest performs {best:.3g} useful multiply-adds a nanosecond."
+    return svg(
+        ledger.rate_figure(rates, _roof(rates, run)),
+        "rates",
+        "Useful rate against intensity, forward",
+        text,
+    )
+
+
+def _variant(card: VariantCard, facts: Facts) -> dict[str, Any]:
+    cells, processes = facts.cells, facts.processes
     own = cells[cells["variant"] == card.name] if len(cells) else cells
     rows = own[~own["is_baseline"]] if len(own) else own
     plot = None
     if len(rows) and rows["ratio"].notna().any():
-        drawn = rows.assign(
-            direction=rows["direction"].map(_direction),
-            implementation=rows["implementation"].where(~rows["placebo"], "placebo"),
-        )
         dots = processes[processes["variant"] == card.name] if len(processes) else processes
-        if len(dots):
-            dots = dots.assign(
-                direction=dots["direction"].map(_direction),
-                implementation=dots["implementation"].where(~dots["placebo"], "placebo"),
-            )
+        rows, dots = _with_words(rows), _with_words(dots) if len(dots) else dots
         slug = frame.anchor("forest", card.name)
-        counts = Counter(drawn["verdict"])
-        text = ", ".join(f"{counts[v]} {_word(v)}" for v in Speed)
+        counts = Counter(rows["verdict"])
+        said = ", ".join(f"{counts[v]} {words.word(v)}" for v in Speed)
         title = (
             f"{card.name}: time of every implementation divided by that of the baseline, per case"
         )
-        figure = figures.forest(drawn, dots, group="label", margin=MARGIN)
-        plot = svg(
-            figure, slug, title, f"Of {len(drawn)} rows: {text}. The table below has the numbers."
-        )
+        figure = figures.forest(rows, dots, group="label", margin=MARGIN)
+        text = f"Of {len(rows)} rows: {said}. The table of everything has the numbers."
+        plot = svg(figure, slug, title, text)
     return {
         "card": card,
         "plot": plot,
-        "rows": _records(own),
-        "reason": "" if plot else _no_number(card, own[~own["placebo"]] if len(own) else own),
-        "laws": _law_matrix(card, laws, run),
+        "rows": len(own),
+        "first": own["anchor"].iloc[0] if len(own) else "",
+        "reason": "" if plot else no_number(card, own[~own["placebo"]] if len(own) else own),
+        "laws": correctness.law_matrix(card, facts.laws, facts.run),
+        "doubts": {
+            name: doubt for (variant, name), doubt in facts.doubtful.items() if variant == card.name
+        },
     }
 
 
-def _law_matrix(card: VariantCard, laws: pd.DataFrame, run: LoadedRun) -> dict[str, Any]:
-    own = laws[laws["variant"] == card.name] if len(laws) else laws
-    judged = {(row["law"], row["implementation"]): row for row in _records(own)}
-    known = {law.id: law for law in run.run.laws}
-    order = list(dict.fromkeys([*known, *(law for law, _ in judged)]))
-    names = [item.name for item in card.implementations]
-    columns = [
-        name
-        for name in dict.fromkeys([*names, *(name for _, name in judged)])
-        if any(name == column for _, column in judged)
-    ]
-    lines = [
-        {
-            "id": law,
-            "name": next(row["law_name"] for key, row in judged.items() if key[0] == law),
-            "statement": known[law].statement if law in known else "",
-            "cells": [judged.get((law, column)) for column in columns],
-        }
-        for law in order
-        if any(law == key for key, _ in judged)
-    ]
-    counts = Counter(row["status"] for row in judged.values())
-    cases = {s: sum(r["cases"] for r in judged.values() if r["status"] == s) for s in counts}
-    return {
-        "columns": columns,
-        "lines": lines,
-        "counts": [(str(s), counts[s], cases[s]) for s in Outcome if counts[s]],
-        "bad": any(counts[s] for s in (Outcome.REFUTED, Outcome.CRASHED)),
-    }
-
-
-def _counterexamples(run: LoadedRun) -> list[dict[str, Any]]:
-    statements = {law.id: law.statement for law in run.run.laws}
-    shown = {Outcome.REFUTED: 0, Outcome.CRASHED: 1, Outcome.MISTRUSTED: 2}
-    rows = sorted((r for r in run.verdicts if r.status in shown), key=lambda r: shown[r.status])
-    return [{"row": row, "statement": statements.get(row.law, "")} for row in rows]
-
-
-def _budget(entry: Mapping[str, Any]) -> dict[str, Any]:
-    operators = sorted(
-        entry["operators"], key=lambda op: (-op["self_ns"] - op["device_ns"], op["name"])
+def _with_words(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows.assign(
+        direction=rows["direction"].map(words.direction),
+        implementation=rows["implementation"].where(~rows["placebo"], "placebo"),
     )
-    total = sum(op["self_ns"] for op in operators)
+
+
+def _payload(facts: Facts, render_strip: Any) -> dict[str, Any]:
+    """Return what the scripts of the page work on."""
+    run = facts.run
+    columns = [name for name in EXPORTED if name in facts.cells]
     return {
-        "entry": entry,
-        "total_ns": total,
-        "on_device": any(op["device_ns"] for op in operators),
-        "operators": [
-            op | {"share": op["self_ns"] / total if total else 0.0} for op in operators[:20]
+        "run_id": run.run.id,
+        "margin": MARGIN,
+        "columns": columns,
+        "rows": [[record[name] for name in columns] for record in frame.records(facts.cells)],
+        "samples": {name: found for name, found in facts.samples.items() if found},
+        "processes": {
+            frame.row_anchor(row): [float(f"{ratio:.6g}") for ratio in row.process_ratios]
+            for row in facts.comparisons
+        },
+        "means": [
+            [mean.variant, mean.implementation, mean.direction, facts.places[mean.device, mean.threads],
+             mean.ratio, mean.ratio_low, mean.ratio_high, mean.p_adjusted, str(mean.verdict)]
+            for mean in facts.means
         ],
-        "left_out": max(0, len(operators) - 20),
-    }
-
-
-def _records(data: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return rows as plain values, with None wherever pandas holds a missing value."""
-    records: list[dict[str, Any]] = data.astype(object).where(data.notna(), None).to_dict("records")  # type: ignore[assignment]
-    return records
-
-
-def _embedded(run: LoadedRun, cells: pd.DataFrame) -> Markup:
-    """Return the rows as JSON that no name can end, whatever it holds."""
-    columns = [name for name in EXPORTED if name in cells]
-    rows = [[record[name] for name in columns] for record in _records(cells)]
-    text = json.dumps({"run_id": run.run.id, "columns": columns, "rows": rows}, allow_nan=False)
-    for character in "<>&":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return Markup(text)
-
-
-def _expect(value: object, kind: Any, name: str) -> None:
-    if not isinstance(value, kind):
-        raise TypeError(f"{name}={value!r} is no {getattr(kind, '__name__', kind)}")
-
-
-def _three(value: float) -> str:
-    return f"{value:.2f}" if value < 10 else f"{value:.1f}" if value < 100 else f"{value:.0f}"
-
-
-def _direction(name: str) -> str:
-    return frame.DIRECTIONS.get(name, name)
-
-
-def _word(name: str) -> str:
-    return name.lower().replace("_", " ")
+        "doubts": [[*key, str(doubt.outcome)] for key, doubt in facts.doubtful.items()],
+        "rivals": {
+            card.name: rivals(card, run, facts.cells, facts.doubtful, facts.places, render_strip)
+            for card in facts.cards
+        },
+    }  # fmt: skip

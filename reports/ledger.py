@@ -1,0 +1,141 @@
+"""Memory per implementation, and how many useful operations a row performs in its time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
+
+from harness.case import CaseError, ConvCase
+from reports import frame
+from reports.look import MARKERS, PALETTE, WIDTH, plain_ticks, style
+
+COPY = "copy_bytes_per_s"
+_ITEM = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
+
+
+def ledger(cells: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the bytes of every implementation in the largest case of its variant."""
+    if not len(cells) or cells["peak_bytes"].isna().all():
+        return []
+    rows = cells[~cells["placebo"] & cells["peak_bytes"].notna()]
+    found = []
+    for variant, own in rows.groupby("variant", sort=False):
+        sizes = own["macs"].astype("Float64").fillna(0)
+        largest = own.iloc[int(sizes.to_numpy(dtype=float).argmax())]
+        same = own
+        for name in ("case", "device", "threads", "flags", "dtype"):
+            same = same[same[name] == largest[name]]
+        table: dict[str, dict[str, Any]] = {}
+        for row in frame.records(same):
+            line = table.setdefault(row["implementation"], {
+                "implementation": row["implementation"], "doubt": row["doubt"],
+                "is_baseline": row["is_baseline"], "saved": None,
+            })  # fmt: skip
+            line[row["direction"]] = row["peak_bytes"]
+            line["saved"] = row["saved_bytes"] if line["saved"] is None else line["saved"]
+        case = frame.records(same)[0]
+        inputs = _bytes(case["case"])
+        found.append({
+            "variant": variant, "label": case["label"], "case": case["case"], "inputs": inputs,
+            "rows": list(table.values()),
+        })  # fmt: skip
+    return found
+
+
+def rates(cells: pd.DataFrame) -> pd.DataFrame:
+    """Return what forward rows achieve: useful MACs per ns, and MACs per byte that must move."""
+    if not len(cells):
+        return cells
+    rows = cells[(cells["direction"] == "forward") & ~cells["placebo"]]
+    rows = rows[rows["macs_per_ns"].notna() & (rows["macs_per_ns"] > 0)]
+    least = [_bytes(case) for case in rows["case"]]
+    return rows.assign(
+        intensity=[
+            float(macs) / count if count and not pd.isna(macs) else math.nan
+            for macs, count in zip(rows["macs"], least, strict=True)
+        ]
+    ).dropna(subset=["intensity"])
+
+
+def roofs(ceilings: Mapping[str, float], dtype: str) -> tuple[float, float] | None:
+    """Return the measured ceilings as MACs per ns and bytes per ns; None where one is missing."""
+    copy, product = ceilings.get(COPY, math.nan), ceilings.get(f"{dtype}_flop_per_s", math.nan)
+    if not (0 < copy < math.inf and 0 < product < math.inf):
+        return None
+    return product / 2e9, copy / 1e9
+
+
+def rate_figure(rows: pd.DataFrame, roof: tuple[float, float] | None = None) -> Figure:
+    """Draw useful rate against intensity: circles are baselines, lines lead to contenders.
+
+    Args:
+        rows: As `rates` returns them.
+        roof: As `roofs` returns them: the ceilings are drawn as lines.
+    """
+    with style():
+        figure = Figure(figsize=(WIDTH, 3.6))
+        figure.subplots_adjust(left=0.075, right=0.985, bottom=0.14, top=0.97)
+        axes = figure.subplots()
+        axes.set(xscale="log", yscale="log")
+        marks, lines = _marks(rows)
+        axes.add_collection(LineCollection(lines, colors=PALETTE["grid"], zorder=1), autolim=False)
+        for kind, found in marks.items():
+            x, y = zip(*found, strict=True)
+            base = kind == "BASELINE"
+            axes.plot(
+                x, y, "o" if base else MARKERS[kind], markersize=4.5, linestyle="none", zorder=3,
+                color=PALETTE["quiet" if base else kind.lower() or "unresolved"],
+                markerfacecolor="none" if base else None,
+            )  # fmt: skip
+        axes.set(
+            xlabel="useful MACs per byte of input, weight and output", ylabel="useful MACs / ns"
+        )
+        if roof:
+            places = sorted({*rows["intensity"], roof[0] / roof[1]})
+            axes.plot(
+                places, [min(roof[0], roof[1] * place) for place in places], color=PALETTE["ink"],
+                linewidth=1.2,
+            )  # fmt: skip
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            plain_ticks(axis)
+        axes.minorticks_off()
+    return figure
+
+
+def _marks(
+    rows: pd.DataFrame,
+) -> tuple[dict[str, list[tuple[float, float]]], list[list[tuple[float, float]]]]:
+    """Return the places of the marks by kind, and the lines that lead to them from baselines."""
+    keys = ("variant", "case", "device", "threads", "flags")
+    marks: dict[str, list[tuple[float, float]]] = {}
+    starts: dict[tuple[Any, ...], tuple[float, float]] = {}
+    lines = []
+    found = frame.records(rows)
+    for row in sorted(found, key=lambda row: not row["is_baseline"]):
+        place = row["intensity"], row["macs_per_ns"]
+        cell = tuple(row[key] for key in keys)
+        if row["is_baseline"]:
+            starts[cell] = place
+            marks.setdefault("BASELINE", []).append(place)
+            continue
+        marks.setdefault("" if row["doubt"] else row["verdict"], []).append(place)
+        if cell in starts:
+            lines.append([starts[cell], place])
+    return marks, lines
+
+
+def _bytes(line: str) -> int | None:
+    """Return the bytes of signal, weight and output of a case: the least that must move."""
+    try:
+        case = ConvCase.parse(line)
+    except CaseError:
+        return None
+    shapes = (case.x_shape, case.weight_shape, case.out_shape)
+    return _ITEM.get(case.dtype, 4) * sum(math.prod(shape) for shape in shapes)

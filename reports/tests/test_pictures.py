@@ -1,0 +1,59 @@
+"""Evidence whose name is known is drawn; whatever else bears the name stays a table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from harness.evidence import Evidence, Made
+from reports.pictures import picture
+
+MADE = Made(date="2026-01-31", commit="c0ffee", machine="a core", command="make coffee")
+TABLES: dict[str, tuple[tuple[str, ...], tuple[tuple[Any, ...], ...]]] = {
+    "border_error": (
+        ("field", "kernel", "n", "zeros", "diff"),
+        (("Chebyshev", "3x3", 1, 0.5, 1e-6), ("Chebyshev", "3x3", 10, 0.6, 1e-4)),
+    ),
+    "border_convergence": (
+        ("method", "kernel", "dtype", "63 steps", "126 steps", "order"),
+        (("diff", "3x3", "float64", 1e-5, 1e-6, 3.0), ("zeros", "3x3", "float64", 0.6, 0.6, 0.0)),
+    ),
+    "activations": (
+        ("stage", "way", "over", "mean", "deviation", "skewness", "kurtosis", "share present"),
+        tuple(
+            (stage, way, "present", 0.0, 1.0, 0.0, "no spread" if stage == 2 else 3.0, 1.0)
+            for stage in (1, 2) for way in ("plain", "masked")
+        ),
+    ),
+    "crossover": (
+        ("implementation", "structure", "1 present", "0.5 present", "crossover"),
+        (("kept", "blocks", 1.2, 0.6, "wins below 0.7"), ("kept", "rows", 1.1, 1.05, "wins nowhere")),
+    ),
+}  # fmt: skip
+
+
+def table(name: str, columns: tuple[str, ...], rows: tuple[tuple[Any, ...], ...]) -> Evidence:
+    return Evidence(name=name, title="<T>", about="A & B.", made=MADE, columns=columns, rows=rows)
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_known_evidence_is_drawn_with_its_words(name: str) -> None:
+    drawn = picture(table(name, *TABLES[name]))
+    assert drawn is not None
+    assert "<title" in drawn
+    assert "&lt;T&gt;" in drawn
+    assert "A &amp; B." in drawn
+    assert "mathdefault" not in drawn
+    assert drawn == picture(table(name, *TABLES[name]))
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_table_that_is_not_what_its_name_says_stays_a_table(name: str) -> None:
+    assert picture(table(name, ("a", "b"), (("x", 1.0), ("y", 2.0)))) is None
+    columns, rows = TABLES[name]
+    assert picture(table(name, columns, tuple(("?",) * len(columns) for _ in rows))) is None
+
+
+def test_other_evidence_stays_a_table() -> None:
+    assert picture(table("claims", ("a",), (("x",),))) is None
