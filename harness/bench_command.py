@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import clock
-from harness.benchmark import Benchmark, Options, describe_run
+from harness.benchmark import Benchmark, Options, describe_run, occupied
 from harness.conclusion import conclude
 from harness.machine import choose_device, describe_machine
 from harness.plan import DIRECTIONS, Selection, make_plan
@@ -55,15 +55,21 @@ def run(args: argparse.Namespace, table: Table) -> int:
         CaseError, UnknownName: bad input.
         ResultsError: a folder that cannot be written or read.
     """
-    progress = Progress()
-    bench = _resume(args, table, progress) if args.resume else _start(args, table, progress)
-    code = 0
-    try:
-        with progress:
-            bench.measure()
-    except KeyboardInterrupt:
-        bench.note("interrupted: what was measured is kept")
-        code = INTERRUPTED
+    progress, code = Progress(), 0
+    with contextlib.ExitStack() as stack:
+        if args.resume:
+            if (folder := _folder(args)).exists():
+                stack.enter_context(occupied(folder))
+            bench = _resume(args, table, progress, folder)
+        else:
+            bench = _start(args, table, progress)
+            stack.enter_context(occupied(bench.folder))
+        try:
+            with progress:
+                bench.measure()
+        except KeyboardInterrupt:
+            bench.note("interrupted: what was measured is kept")
+            code = INTERRUPTED
     if code == INTERRUPTED:
         write_lines([f"interrupted; go on with: python3 -m harness bench --resume {bench.folder}"])
         return code
@@ -120,10 +126,14 @@ def _start(args: argparse.Namespace, table: Table, progress: Progress) -> Benchm
     return bench
 
 
-def _resume(args: argparse.Namespace, table: Table, progress: Progress) -> Benchmark:
-    folder = Path(args.resume)
-    if not folder.exists() and (args.out / args.resume).exists():
-        folder = args.out / args.resume
+def _folder(args: argparse.Namespace) -> Path:
+    inside: Path = args.out / args.resume
+    return inside if inside.exists() and not Path(args.resume).exists() else Path(args.resume)
+
+
+def _resume(
+    args: argparse.Namespace, table: Table, progress: Progress, folder: Path
+) -> Benchmark:  # fmt: skip
     Recorder(folder).mend()
     loaded = load_run(folder)
     options = Options.from_words(loaded.run.settings, folder)

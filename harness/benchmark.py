@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
+import math
 import secrets
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,7 @@ from typing import Any
 from harness import clock, sampling
 from harness.case import ConvCase
 from harness.catalogue import law_cards, variant_card
+from harness.comparison import compare
 from harness.evidence import EVIDENCE, load_evidence
 from harness.isolation import End, Job, Pool
 from harness.judge import BAD, Court, Unit, judge, pairs
@@ -32,14 +36,24 @@ from harness.results import (
 )
 from harness.sampling import FAILED, Budget, Group, Sampled, Setting
 from harness.search import COSTLY
-from harness.table import Table, every_form
+from harness.table import PLUGIN, Table, every_form
 from harness.terminal import Progress
 from harness.variant import Need
+
+try:
+    import fcntl
+except ImportError:  # not a POSIX system: nobody is kept out
+    fcntl = None  # type: ignore[assignment]
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE_S = 35.0
 LAWS_SHARE = 0.4
 """Which share of the budget laws may take before the remaining variants go without."""
+PROOFS_SHARE = 0.6
+"""Which share of what is then left proofs may take before sampling begins."""
+PROVED_AT_ONCE = 16
+GRACE_S = 60.0
+"""How much later than the budget the first process of every cell may end."""
 PROBE_TIMEOUT_S = 30.0
 ORACLE_TIMEOUT_S = 300.0
 COMPILE_TIMEOUT_S = 240.0
@@ -80,6 +94,26 @@ class Options:
         chosen |= {k: tuple(v) for k, v in chosen.items() if isinstance(v, list)}
         read["plugins"] = tuple(read["plugins"])
         return cls(selection=Selection(**chosen), **read)
+
+
+@contextlib.contextmanager
+def occupied(folder: Path) -> Iterator[None]:
+    """Keep every other process from measuring into `folder`; the system frees it after a kill.
+
+    Raises:
+        ResultsError: somebody does already, or the folder cannot be written.
+    """
+    try:
+        file = (folder / "lock").open("a", encoding="utf-8")
+    except OSError as error:
+        raise ResultsError(f"{folder}: cannot be written: {error.strerror}") from error
+    with file:
+        if fcntl is not None:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise ResultsError(f"{folder}: another process is measuring into it") from error
+        yield
 
 
 @dataclass(slots=True)
@@ -134,7 +168,7 @@ class Benchmark:
                 plugins=self.options.plugins, device=self.run.device, threads=self.run.threads,
                 answers=Path(scratch),
             )  # fmt: skip
-            self._prove(common, self._unfinished())
+            self._prove(common, budget)
             self._sample(common, budget)
 
     def _judge(self, budget: Budget) -> None:
@@ -194,7 +228,24 @@ class Benchmark:
         }
         return [c for c in self.plan.cells if c.group in missing and c not in lost]
 
-    def _prove(self, common: Common, cells: Sequence[Cell]) -> None:
+    def _prove(self, common: Common, budget: Budget) -> None:
+        """Prove what is unfinished, least measured first, in part where the budget ends before."""
+        cells: dict[Question, list[Cell]] = {}
+        for cell in self._unfinished():
+            cells.setdefault(Question(cell.variant, cell.case), []).append(cell)
+        measured = Counter(Question(cell.variant, cell.case) for cell, _ in self.rows)
+        left = sorted(cells, key=measured.__getitem__)
+        end_s = None if budget.left_s is None else clock.monotonic_s() + PROOFS_SHARE * budget.left_s
+        total = len(left)
+        while left and (end_s is None or len(left) == total or clock.monotonic_s() < end_s):
+            chosen = left[: total if end_s is None else PROVED_AT_ONCE]
+            left = left[len(chosen) :]
+            share = 0.1 * (total - len(left)) / total
+            self._prove_some(common, [c for question in chosen for c in cells[question]], share)
+        if left:
+            self.note(f"budget: {len(left)} of {total} cases were not proved; go on with --resume")
+
+    def _prove_some(self, common: Common, cells: Sequence[Cell], share: float) -> None:
         """Ask the oracle, then try every contender alone; record who fails."""
         questions: dict[str, list[Question]] = {}
         contenders: dict[tuple[str, str], list[Cell]] = {}
@@ -204,24 +255,31 @@ class Benchmark:
                 asked.append(question)
             if not cell.placebo:
                 contenders.setdefault((cell.variant, cell.implementation), []).append(cell)
-        steps = sum(map(len, questions.values())) + sum(map(len, contenders.values()))
-        done = 0
         for session, work, timeout_s in (
             ("answer_session", list(questions.values()), lambda _: ORACLE_TIMEOUT_S),
             ("probe_session", list(contenders.values()), self._probe_timeout_s),
         ):
             jobs = [
-                Job(session=f"harness.proof:{session}", common=common, units=units,
-                    timeout_s=timeout_s) for units in work
+                Job(session=f"harness.proof:{session}", units=units, timeout_s=timeout_s,
+                    common=replace(common, plugins=self._plugins(units[0])))
+                for units in work
             ]  # fmt: skip
             for report in self._pool(common).run(jobs):
-                unit, done = work[report.job][report.unit], done + 1
+                unit = work[report.job][report.unit]
                 what = f"{unit.variant}/{getattr(unit, 'implementation', 'oracle')}"
-                self.progress.show(0.1 * done / max(steps, 1), f"proving {what}")
+                self.progress.show(share, f"proving {what}")
                 if isinstance(unit, Cell):
                     self._accept(unit, report.end, report.result, report.text)
                 elif report.end is not End.DONE:
                     self.note(f"{what} does not answer for {unit.case}: {report.text}")
+
+    def _plugins(self, unit: Cell | Question) -> tuple[str, ...]:
+        """Return the plug-ins that a process needs for `unit`: no stranger meets another."""
+        variant = self.table.variant(unit.variant)
+        origins = {variant.reference.origin}
+        if isinstance(unit, Cell):
+            origins.add(self.table.implementation(variant, unit.implementation).origin)
+        return tuple(word for word in self.options.plugins if f"{PLUGIN}{word}" in origins)
 
     def _pool(self, common: Common) -> Pool:
         loaded = [m for m in sys.modules if m.startswith(("impls.", "properties.laws."))]
@@ -229,7 +287,7 @@ class Benchmark:
             method="forkserver",  # it has imported torch, and never touched a device
             parallel=max(1, min(4, self.run.machine.cores)),
             scratch=common.answers,
-            preload=("harness.proof", *loaded),
+            preload=("harness.__main__", "torch._dynamo", *loaded),  # or each child imports them
             environment=sampling.environment_for(self.run.threads),
         )
 
@@ -255,7 +313,10 @@ class Benchmark:
     def _sample(self, common: Common, budget: Budget) -> None:
         options = self.options
         processors = sampling.processors_for(self.run.threads) if common.device == "cpu" else ()
-        setting = Setting(common=common, seed=options.seed, processors=processors)
+        plugins = {(c.variant, c.implementation): self._plugins(c) for c in self.proofs}
+        setting = Setting(
+            common=common, seed=options.seed, processors=processors, plugins=plugins
+        )  # fmt: skip
         total = max(1, len(grouped(self.proofs)) * options.processes)
         for process in range(options.processes):
             groups = self._groups(process)
@@ -271,7 +332,9 @@ class Benchmark:
                       sampling.fixed_s(calls[key]) + blocks * sampling.block_s(calls[key]))
                 for key, cells in groups.items()
             ]  # fmt: skip
-            deadline = None if process == 0 else budget.deadline_s
+            deadline = budget.deadline_s
+            if deadline is not None and process == 0:
+                deadline += GRACE_S
             started, done = clock.monotonic_s(), 0
             expected = sampling.START_S + sum(group.expected_s for group in planned)
             for found in sampling.sample_process(setting, planned, common.answers, deadline):
@@ -287,7 +350,7 @@ class Benchmark:
                 )
                 left = (expected - (clock.monotonic_s() - started)) + expected * (rounds - 1)
                 self.progress.show(
-                    share, f"process {process + 1}/{options.processes} {key.variant} "
+                    min(share, 1.0), f"process {process + 1}/{options.processes} {key.variant} "
                     f"{key.case_name or key.case} {key.direction}", left,
                 )  # fmt: skip
             budget.learn(expected, clock.monotonic_s() - started)
@@ -303,11 +366,25 @@ class Benchmark:
         alive = [cell for cell in self.proofs if cell not in failed]
         order = {cell: number for number, cell in enumerate(self.plan.cells)}
         groups = grouped(sorted(alive, key=order.__getitem__))
+        widths = self._widths()
+        # What is least known comes first: the budget may end before the last.
+        groups = {key: groups[key] for key in sorted(groups, key=lambda k: -widths.get(k, math.inf))}
         # Only samples of one process pair: a group that was cut short is measured again whole.
         return {
             key: cells for key, cells in groups.items()
             if any((cell, process) not in self.rows for cell in cells)
         }  # fmt: skip
+
+    def _widths(self) -> dict[GroupKey, float]:
+        """Return how wide the widest interval of every group is, where all have one."""
+        widths: dict[GroupKey, float] = {}
+        for row in compare(self.rows.values(), self.plan.baselines):
+            width = math.inf
+            if row.ratio_low is not None and row.ratio_high is not None:
+                width = math.log(row.ratio_high / row.ratio_low)
+            key = GroupKey(row.variant, row.case, row.case_name, row.direction)
+            widths[key] = max(widths.get(key, 0.0), width)
+        return widths
 
     def _record_sampled(self, sampled: Sampled) -> None:
         self._record(
@@ -369,7 +446,7 @@ def describe_run(
     started, code = clock.utc_now(), describe_code(ROOT)
     cards = (replace(variant_card(table.variant(v)), baseline=b) for v, b in baselines.items())
     return Run(
-        id=f"{started:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}",
+        id=f"{started:%Y%m%d-%H%M%S}-{secrets.token_hex(4)}",
         started=started.isoformat(timespec="seconds"),
         commit=code.commit,
         dirty=code.dirty,

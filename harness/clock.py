@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import torch
 
 # Bound at import, before any plug-in is loaded: whoever replaces `time.perf_counter_ns` later
-# changes neither the clock nor `is_tampered`.
+# changes neither the clock nor `is_tampered`, and is found by `harness.surroundings`.
 _read_ns = time.perf_counter_ns
 _original = time.perf_counter_ns
 
@@ -29,6 +29,8 @@ MOST_CALLS = 1_000_000
 LONGEST_HOLD_NS = 20_000_000
 SYNCHRONIZE_NS = 50_000
 """What waiting for an idle device may take."""
+PATIENCE, LATENESS_S = 1.25, 1.0
+"""How much later than a message is sent a busy machine may deliver it."""
 
 Call = Callable[[Any], Any]
 
@@ -56,8 +58,11 @@ def is_tampered() -> bool:
 class Clock(Protocol):
     """What takes a sample."""
 
-    def sample(self, call: Call, batch: Sequence[Any]) -> tuple[int, Any]:
-        """Return the nanoseconds of `call(arguments)` for all of `batch`, and the last result."""
+    def sample(self, call: Call, batch: Sequence[Any], keep: int = -1) -> tuple[int, Any]:
+        """Return the nanoseconds of `call(arguments)` for all of `batch`, and one result.
+
+        That is the result of call number `keep`, so that no call knows whether it is looked at.
+        """
 
     def burn_in(self, seconds: float) -> None:
         """Keep the device busy until its frequency has settled."""
@@ -69,13 +74,18 @@ class CpuClock:
     def __init__(self, read: Callable[[], int] = _read_ns) -> None:
         self._read = read
 
-    def sample(self, call: Call, batch: Sequence[Any]) -> tuple[int, Any]:
-        """Return the wall time of the batch in nanoseconds, and the last result."""
-        read, result = self._read, None
+    def sample(self, call: Call, batch: Sequence[Any], keep: int = -1) -> tuple[int, Any]:
+        """Return the wall time of the batch in nanoseconds, and the result of call `keep`."""
+        read, (before, after) = self._read, _parted(batch, keep)
+        kept = result = None
         start = read()
-        for arguments in batch:
+        for arguments in before:
+            kept = call(arguments)
+        for arguments in after:
             result = call(arguments)
-        return read() - start, result
+        elapsed = read() - start
+        del result
+        return elapsed, kept
 
     def burn_in(self, seconds: float) -> None:
         """Multiply matrices for so long."""
@@ -97,14 +107,16 @@ class CudaClock:
         # Cycles per nanosecond; too high a rate only holds the queue a little longer.
         self._rate = getattr(properties, "clock_rate", 2_000_000) / 1e6
 
-    def sample(self, call: Call, batch: Sequence[Any]) -> tuple[int, Any]:
-        """Return the device time of the batch in nanoseconds, and the last result."""
-        result = None
+    def sample(self, call: Call, batch: Sequence[Any], keep: int = -1) -> tuple[int, Any]:
+        """Return the device time of the batch in nanoseconds, and the result of call `keep`."""
+        (before, after), kept, result = _parted(batch, keep), None, None
         self._flush.zero_()
         torch.cuda._sleep(int(self._hold_ns * self._rate))
         enqueue = _read_ns()
         self._start.record()
-        for arguments in batch:
+        for arguments in before:
+            kept = call(arguments)
+        for arguments in after:
             result = call(arguments)
         self._end.record()
         # Were the queue empty before all was enqueued, gaps would be counted: hold longer next time
@@ -115,11 +127,34 @@ class CudaClock:
         left = _read_ns()
         torch.cuda.synchronize(self._device)
         beyond = max(0, _read_ns() - left - SYNCHRONIZE_NS)
-        return round(self._start.elapsed_time(self._end) * 1e6) + beyond, result
+        del result
+        return round(self._start.elapsed_time(self._end) * 1e6) + beyond, kept
 
     def burn_in(self, seconds: float) -> None:
         """Multiply matrices for so long."""
         _burn(self._device, seconds, _read_ns)
+
+
+def _parted(batch: Sequence[Any], keep: int) -> tuple[Sequence[Any], Sequence[Any]]:
+    """Return the calls up to number `keep`, and those after it."""
+    end = keep % len(batch) + 1
+    return batch[:end], batch[end:]
+
+
+def disagreement(shown_s: float, waited_s: float, alive_s: float) -> str:
+    """Return why what a process's clock has shown cannot be, by its parent's; empty where it can.
+
+    Args:
+        shown_s: What the process's clock showed for a piece of work.
+        waited_s: How long the parent slept while the work was under way: it took that at least.
+        alive_s: How long the process had existed: the work took that at most.
+    """
+    if PATIENCE * shown_s + LATENESS_S >= waited_s and shown_s <= alive_s:
+        return ""
+    return (
+        f"the clock of the process shows {shown_s:.3g} s for what took between {waited_s:.3g} s and "
+        f"{alive_s:.3g} s by its parent's"
+    )
 
 
 def make_clock(device: str) -> Clock:

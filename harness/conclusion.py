@@ -101,6 +101,7 @@ def _write_page(folder: Path, run_id: str) -> tuple[Path | None, str]:
         return None, f"no page: {error}; later: python3 -m harness report {folder}"
     try:
         path = Path(page.write_page(folder, PAGES / f"{run_id}.html"))
+        importlib.import_module("reports.index").write_index(path.parent)
     except OSError as error:
         raise ResultsError(
             f"{PAGES}: the page cannot be written: {error.strerror}; the results are in {folder}"

@@ -7,6 +7,7 @@ hang; the unit in flight is what is lost.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import importlib
 import multiprocessing
 import os
@@ -24,6 +25,7 @@ from harness import clock
 
 START_TIMEOUT_S = 180.0
 LONGEST_TEXT = 600
+PR_SET_PDEATHSIG = 1
 
 
 class End(Enum):
@@ -34,6 +36,13 @@ class End(Enum):
     CRASHED = "crashed"
     TIMED_OUT = "timed out"
     OUT_OF_TIME = "out of time"
+
+
+@dataclass(frozen=True, slots=True)
+class Last:
+    """A result after which its process is not to be used: the units that wait get a new one."""
+
+    result: Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +65,11 @@ class Job:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What became of one unit; `text` says why it failed, `cursor` where."""
+    """What became of one unit; `text` says why it failed, `cursor` where.
+
+    By the parent's clock the unit took at least `waited_s`, and all units of its process together
+    at most `alive_s`.
+    """
 
     job: int
     unit: int
@@ -64,6 +77,8 @@ class Report:
     result: Any = None
     text: str = ""
     cursor: int = -1
+    waited_s: float = 0.0
+    alive_s: float = 0.0
 
 
 @dataclass(slots=True)
@@ -75,7 +90,10 @@ class _Child:
     log: Path
     waiting: list[int]
     deadline: float
+    started: float
     flying: int | None = None
+    waited: float = 0.0
+    begun: bool = False
 
 
 @dataclass(slots=True)
@@ -111,7 +129,11 @@ class Pool:
                 moments = [child.deadline for child in self.children.values()]
                 moments += [] if self.deadline_s is None else [self.deadline_s]
                 patience = max(0.0, min(moments) - clock.monotonic_s())
+                asleep = clock.monotonic_s()
                 ready = wait([c.connection for c in self.children.values()], timeout=patience)
+                slept = clock.monotonic_s() - asleep
+                for child in self.children.values():
+                    child.waited += slept
                 for child in list(self.children.values()):
                     if child.connection in ready:
                         yield from self._listen(child, jobs, queue)
@@ -138,11 +160,13 @@ class Pool:
         log = self.scratch / f"child-{os.getpid()}-{number}-{len(units)}.log"
         arguments = (theirs, log, job.session, job.common, [job.units[u] for u in units], cursor)
         process = context.Process(target=_serve, args=arguments, daemon=True)  # type: ignore[attr-defined]
+        started = clock.monotonic_s()
         with _variables(self.environment):
             process.start()
         theirs.close()
-        deadline = clock.monotonic_s() + START_TIMEOUT_S
-        self.children[number] = _Child(number, process, ours, cursor, log, list(units), deadline)
+        self.children[number] = _Child(
+            number, process, ours, cursor, log, list(units), started + START_TIMEOUT_S, started
+        )
 
     def _listen(self, child: _Child, jobs: Sequence[Job], queue: list[Any]) -> Iterator[Report]:
         try:
@@ -152,14 +176,15 @@ class Pool:
             return
         job = jobs[child.job]
         if kind == "begin":
-            child.flying = child.waiting.pop(0)
+            child.flying, child.begun, child.waited = child.waiting.pop(0), True, 0.0
             patience = job.timeout_s(job.units[child.flying])
             child.deadline = clock.monotonic_s() + patience
             return
         if child.flying is not None:
             yield Report(
                 job=child.job, unit=child.flying, end=End(kind), result=result, text=text,
-                cursor=child.cursor.value,
+                cursor=child.cursor.value, waited_s=child.waited,
+                alive_s=clock.monotonic_s() - child.started,
             )  # fmt: skip
             child.flying = None
         child.deadline = clock.monotonic_s() + START_TIMEOUT_S
@@ -176,13 +201,15 @@ class Pool:
             text = f"did not start in {START_TIMEOUT_S:.0f} s"
         else:
             text = f"no answer in {jobs[child.job].timeout_s(jobs[child.job].units[child.flying]):.0f} s"
-        # Lost before any unit began: a new child would end the same way.
-        failed = child.waiting if child.flying is None else [child.flying]
+        # Lost before any unit began: a new child would end the same way. Lost between two units, or
+        # ended by `Last`: nobody is to blame.
+        failed = [] if child.flying is None else [child.flying]
+        failed = failed if child.begun else child.waiting
         for unit in failed:
             yield Report(
                 job=child.job, unit=unit, end=end, text=text, cursor=int(child.cursor.value)
             )
-        if child.flying is not None and child.waiting:
+        if child.begun and child.waiting:
             queue.insert(0, (child.job, child.waiting))
 
     def _end(self, child: _Child, join_s: float = 0.0) -> None:
@@ -224,6 +251,7 @@ def _exit_text(code: int | None, log: Path) -> str:
     if code is not None and code < 0:
         name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
         text = f"the process was ended by {name}"
+        text += ", as a system that runs out of memory does" * (-code == signal.SIGKILL)
     else:
         text = f"the process ended with exit code {code}"
     with contextlib.suppress(OSError):
@@ -237,6 +265,7 @@ def _serve(
 ) -> None:
     """Run in the child: every unit, each announced before and reported after."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when work ends
+    _depend_on_parent()
     # What a stranger's code prints must reach neither the results' last line nor the progress bar.
     with log.open("wb", buffering=0) as sink:
         for stream in (1, 2):
@@ -250,7 +279,18 @@ def _serve(
         except Exception as error:  # noqa: BLE001 - a stranger's code may raise anything at all
             connection.send((End.RAISED.value, None, error_text(error)))
         else:
-            connection.send((End.DONE.value, result, ""))
+            last = isinstance(result, Last)
+            connection.send((End.DONE.value, result.result if last else result, ""))
+            if last:
+                return
+
+
+def _depend_on_parent() -> None:
+    """End with the parent, even where it is killed; and be killed before it when memory runs out."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
 
 
 def error_text(error: BaseException) -> str:

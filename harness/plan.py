@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from harness.call import declines
 from harness.case import DTYPES, CaseError, ConvCase
 from harness.results import Measurement, Status
+from harness.selection import declines
 from harness.table import Table, UnknownName, with_oracle
 from harness.variant import Implementation, Need, Variant
 
@@ -124,7 +124,7 @@ def _add(
     for name, case in cases:
         for direction in selection.directions:
             cell = Cell(variant.name, implementation.name, str(case), name, direction)
-            reason = _reason(implementation, variant, case, direction, selection.device)
+            reason = refusal(implementation, variant, case, direction, selection.device)
             if reason:
                 skipped.append(Skipped(cell, Status.UNSUPPORTED, reason))
                 continue
@@ -133,9 +133,10 @@ def _add(
                 cells.append(cell._replace(placebo=True))
 
 
-def _reason(
+def refusal(
     implementation: Implementation, variant: Variant, case: ConvCase, direction: str, device: str
 ) -> str | None:
+    """Return why an implementation is not timed on a case, or None."""
     if direction == "backward" and not implementation.differentiable:
         return "is not differentiable"
     if Need.CUDA in implementation.needs and not device.startswith("cuda"):

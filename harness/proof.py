@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
+import threading
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,6 +32,7 @@ from harness.check import (
     expected_dtype,
 )
 from harness.plan import Cell
+from harness.surroundings import COMPILED, Surroundings, left_on
 from harness.table import Table, load_table
 from harness.tensors import another, each, leaves, make_tensors
 from harness.tolerance import Bound
@@ -38,6 +40,8 @@ from harness.variant import Implementation, Need, Role, Value, Variant
 
 SEEDS = 2
 """Tensors that a contender is proved on: those that are timed, and others in the same memory."""
+HANDED_OUT = 4
+"""Results that are alive at once: the last one, the one before, one that is kept, and its copy."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +95,11 @@ class Call:
         self.roles = {arg.name: arg.role for arg in variant.args}
         self._dy: Tensor | None = None
 
+    @property
+    def posed(self) -> Tensor | None:
+        """The output's gradient, once it is known."""
+        return self._dy
+
     def pose(self, case: ConvCase) -> None:
         """Turn to another case of the same shapes: the output's gradient is drawn from its seed."""
         self.case, self._dy = case, None
@@ -118,19 +127,36 @@ class Call:
         return result, torch.autograd.grad(output, inputs, self._dy, allow_unused=True)
 
     def read(self, result: Any, tensors: Mapping[str, Value]) -> tuple[Outputs, Outputs]:
-        """Return outputs and gradients by name."""
+        """Return outputs and gradients by name.
+
+        Raises:
+            Refuted: what was returned is no tensor, or computes when it is read.
+        """
         if not self.backward:
-            return as_outputs(result), {}
+            return _plain(result), {}
         result, found = result
         inputs = leaves(self._differentiable(tensors))
         gradients = {
             name: torch.zeros_like(tensor) if gradient is None else gradient
             for (name, tensor), gradient in zip(inputs.items(), found, strict=True)
         }
-        return {name: value.detach() for name, value in as_outputs(result).items()}, gradients
+        return {name: value.detach() for name, value in _plain(result).items()}, gradients
 
     def _differentiable(self, tensors: Mapping[str, Value]) -> dict[str, Value]:
         return {name: v for name, v in tensors.items() if self.roles[name] in DIFFERENTIABLE}
+
+
+def _plain(result: Any) -> Outputs:
+    """Return the outputs by name, which must be there: not to be computed on access."""
+    outputs = as_outputs(result)
+    given = [result] if isinstance(result, Tensor) else [*tuple.__iter__(result)]
+    given = [value for value in given if value is not None]
+    for (name, value), entry in zip(outputs.items(), given, strict=True):
+        if value is not entry:
+            raise Refuted(f"{name} is made when it is read")
+        if type(value) is not Tensor:
+            raise Refuted(f"{name} is a {type(value).__name__}, expected a torch.Tensor itself")
+    return outputs
 
 
 # -- in children -------------------------------------------------------------------------------
@@ -139,7 +165,7 @@ class Call:
 def answer_session(common: Common, cursor: Any) -> Callable[[Question], None]:
     """Return what asks the oracle and writes down its answer."""
     del cursor
-    table = _prepare(common)
+    table, _ = prepare(common)
 
     def answer(question: Question) -> None:
         variant, case = table.variant(question.variant), ConvCase.parse(question.case)
@@ -167,34 +193,58 @@ def answer_session(common: Common, cursor: Any) -> Callable[[Question], None]:
 def probe_session(common: Common, cursor: Any) -> Callable[[Cell], Proof]:
     """Return what tries one cell: right, on other tensors too, without memory, and how large."""
     del cursor
-    table = _prepare(common)
+    table, clean = prepare(common)
 
     def probe(cell: Cell) -> Proof:
+        if found := clean.changes():
+            return Proof(reason=f"{found} before it is called")
+        implementation = table.implementation(table.variant(cell.variant), cell.implementation)
+        backward = cell.direction == "backward"
+        with torch.set_grad_enabled(backward):
+            try:
+                proof = examine(cell)
+            finally:
+                if compiles(implementation):
+                    clean.accept(*COMPILED)
+                found = clean.changes({"torch.is_grad_enabled()": backward})
+                if found:  # rather than an exception that comes of it
+                    return Proof(reason=found)  # noqa: B012
+        return proof
+
+    def examine(cell: Cell) -> Proof:
         variant = table.variant(cell.variant)
         implementation = table.implementation(variant, cell.implementation)
         case = ConvCase.parse(cell.case)
         call = Call(variant, implementation, case, cell.direction)
         trial = Trial(variant, implementation, case, common.device)
-        with torch.set_grad_enabled(call.backward):
-            try:
-                tensors = _prove(call, trial, common.answers)
-                if not implementation.needs & {Need.COMPILER, Need.TRITON}:
-                    _require_no_memory(call, tensors, common.device)
-            except Refuted as error:
-                return Proof(reason=refutation_text(error))
-            peak, saved = measure_memory(call, tensors, common.device)
-            timer = clock.make_clock(common.device)
-            bound = call.bind(tensors)
-            call_ns = min(timer.sample(call, [bound])[0] for _ in range(2))
+        try:
+            tensors = _prove(call, trial, common.answers)
+            if not compiles(implementation):
+                _require_no_memory(call, tensors, common.device)
+            _require_own_memory(call, tensors)
+        except Refuted as error:
+            return Proof(reason=refutation_text(error))
+        peak, saved = measure_memory(call, tensors, common.device)
+        timer = clock.make_clock(common.device)
+        bound = call.bind(tensors)
+        call_ns = min(timer.sample(call, [bound])[0] for _ in range(2))
         note = trial.closeness
         return Proof(proof=proof_text(note), peak_bytes=peak, saved_bytes=saved, call_ns=call_ns)
 
     return probe
 
 
-def _prepare(common: Common) -> Table:
+def prepare(common: Common) -> tuple[Table, Surroundings]:
+    """Return the table, and how the process was before any plug-in was loaded."""
     torch.set_num_threads(common.threads)
-    return load_table(common.plugins)
+    load_table(())
+    clean = Surroundings()
+    return load_table(common.plugins), clean
+
+
+def compiles(implementation: Implementation) -> bool:
+    """Return whether a compiler is at work, which keeps threads, and programs by shape."""
+    return bool(implementation.needs & {Need.COMPILER, Need.TRITON})
 
 
 def _prove(call: Call, trial: Trial, answers: Path) -> dict[str, Value]:
@@ -206,19 +256,43 @@ def _prove(call: Call, trial: Trial, answers: Path) -> dict[str, Value]:
             fill(tensors[name], value)
         call.pose(case)
         before = {name: tensor.clone() for name, tensor in leaves(tensors).items()}
-        result = call(call.bind(tensors))
-        compare(trial, call, result, tensors, load_answer(answers, call.variant.name, str(case)))
+        answer = load_answer(answers, call.variant.name, str(case))
+        spoil_free_memory(answer.truth.values(), expected_dtype(case))
+        bound, running = call.bind(tensors), threading.active_count()
+        result = call(bound)
+        # At once: what threads do afterwards is too late.
+        found, running = copied(call.read(result, tensors)), threading.active_count() - running
+        if running > 0 and not compiles(trial.implementation):
+            raise Refuted(f"leaves {running} thread running as it returns")
+        compare(trial, call, found, answer)
         for name, tensor in leaves(tensors).items():
             if not torch.equal(tensor.nan_to_num(), before[name].nan_to_num()):
                 raise Refuted(f"changes its argument {name}")
+        for tensor in leaves({str(i): value for i, value in enumerate(bound[0])}).values():
+            if left := left_on(tensor):
+                raise Refuted(f"leaves {left} on an argument")
     return tensors
 
 
-def compare(
-    trial: Trial, call: Call, result: Any, tensors: Mapping[str, Value], answer: Answer
-) -> None:
+def copied(found: tuple[Outputs, Outputs]) -> tuple[Outputs, Outputs]:
+    """Return copies of outputs and gradients."""
+    outputs, gradients = ({name: v.clone() for name, v in part.items()} for part in found)
+    return outputs, gradients
+
+
+def spoil_free_memory(outputs: Iterable[Tensor], dtype: torch.dtype) -> None:
+    """Fill memory that the allocator hands out next with NaN: who writes nothing returns that."""
+    held = [
+        torch.full(t.shape, float("nan"), dtype=dtype, device=t.device)
+        for t in outputs
+        for _ in range(HANDED_OUT)
+    ]
+    del held
+
+
+def compare(trial: Trial, call: Call, found: tuple[Outputs, Outputs], answer: Answer) -> None:
     """Raise Refuted unless a result is what the oracle says: type, shape, values, gradients."""
-    outputs, gradients = call.read(result, tensors)
+    outputs, gradients = found
     dtype = expected_dtype(call.case)
     for name, value in (outputs | gradients).items():
         trial.require(value.dtype == dtype, f"{name}.dtype={value.dtype} where {dtype} is expected")
@@ -231,6 +305,26 @@ def compare(
         trial.agree(gradients, answer.gradients, answer.gradient_bound, "gradient")
 
 
+def _require_own_memory(call: Call, tensors: Mapping[str, Value]) -> None:
+    """Raise Refuted where a result lies in memory of its arguments or of an earlier result."""
+    bound = call.bind(tensors)
+    first, second = call(bound), call(bound)
+    given = _storages(leaves({str(i): value for i, value in enumerate(bound[0])}).values())
+    given |= _storages(() if call.posed is None else (call.posed,))
+    (output, gradients), (_, again) = call.read(first, tensors), call.read(second, tensors)
+    earlier = _storages([*output.values(), *gradients.values()]) - given
+    later = {**call.read(second, tensors)[0], **again}
+    for name, tensor in later.items():
+        if _storages([tensor]) & earlier:
+            raise Refuted(f"{name} lies in the memory of an earlier result")
+    if _storages([later["output"]]) & given:
+        raise Refuted("output lies in the memory of an argument")
+
+
+def _storages(tensors: Iterable[Tensor]) -> set[int]:
+    return {t.untyped_storage().data_ptr() for t in tensors if t.untyped_storage().nbytes()}
+
+
 def _require_no_memory(call: Call, tensors: Mapping[str, Value], device: str) -> None:
     """Raise Refuted where repeating a call runs fewer operators than the first call did.
 
@@ -240,7 +334,11 @@ def _require_no_memory(call: Call, tensors: Mapping[str, Value], device: str) ->
     case = replace(call.case, seed=call.case.seed + 1)
     for name, value in make_tensors(call.variant, case, device).items():
         fill(tensors[name], value)
-    bound = call.bind(tensors)
+    require_no_memory(call, call.bind(tensors))
+
+
+def require_no_memory(call: Call, bound: Any) -> None:
+    """Raise Refuted where a call on new values runs other operators than its repetition."""
     first, second = _operators(call, bound), _operators(call, bound)
     if first != second:
         raise Refuted(

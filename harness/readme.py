@@ -9,6 +9,7 @@ from pathlib import Path
 from harness.catalogue import law_page, markdown
 from harness.evidence import EVIDENCE, load_evidence
 from harness.evidence import markdown as evidence_page
+from harness.reference_pages import api_page, variant_page
 from harness.table import load_table
 
 ROOT = Path(__file__).parents[1]
@@ -35,6 +36,8 @@ def pages() -> Mapping[Path, str]:
     written = {
         readme: renew(readme.read_text(encoding="utf-8"), markdown(table)),
         ROOT / "docs/laws.md": law_page(table),
+        ROOT / "docs/variants.md": variant_page(table),
+        ROOT / "docs/api.md": api_page(table),
     }
     for evidence in load_evidence(EVIDENCE):
         written[ROOT / f"docs/{evidence.name}.md"] = evidence_page(evidence)

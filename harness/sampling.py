@@ -8,34 +8,44 @@ has its second.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import random
 import resource
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import cycle, islice
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
 from harness import clock
+from harness.arbiter import Arbiter
 from harness.case import ConvCase
 from harness.check import Refuted, Trial
-from harness.isolation import End, Job, Pool, error_text
+from harness.isolation import End, Job, Last, Pool, Report, error_text
 from harness.plan import Cell, GroupKey
-from harness.proof import Call, Common, Proof, compare, load_answer, refutation_text
+from harness.pool import TensorPool
+from harness.proof import (
+    Call,
+    Common,
+    Proof,
+    compare,
+    compiles,
+    copied,
+    prepare,
+    refutation_text,
+    require_no_memory,
+)
 from harness.results import Status
-from harness.table import Table, load_table
-from harness.tensors import each, leaves, make_tensors
-from harness.variant import Role, Value
+from harness.surroundings import COMPILED, Surroundings
+from harness.table import Table
+from harness.tensors import make_tensors
 
 LEAST_BLOCKS = 3
 WARM_UP_CALLS = 3
 BURN_IN_S = 0.25
-POOL_BYTES = 16 * 2**20
-LARGEST_POOL = 8
 START_S = 4.0
 HANG_S = 30.0
 FAILED = (Status.REFUTED, Status.CRASHED, Status.TIMED_OUT)
@@ -71,54 +81,91 @@ class Setting:
         common: Where table and answers are.
         seed: Of the orders.
         processors: Where the process is pinned; empty = nowhere.
+        plugins: What plug-ins an implementation needs, by its variant and name; a process loads
+            those of whoever is timed in it.
         target_ns: Shortest sample.
     """
 
     common: Common
     seed: int
     processors: tuple[int, ...]
+    plugins: Mapping[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
     target_ns: int = clock.TARGET_NS
+
+    def strangers(self, cells: Iterable[Cell]) -> tuple[Cell, ...]:
+        """Return those of `cells` that come from plug-ins."""
+        return tuple(c for c in cells if self.plugins.get((c.variant, c.implementation)))
+
+    def loading(self, groups: Iterable[Group]) -> Setting:
+        """Return the setting of a process that times these groups."""
+        needed = {
+            word
+            for group in groups
+            for cell in group.cells
+            for word in self.plugins.get((cell.variant, cell.implementation), ())
+        }
+        words = tuple(word for word in self.common.plugins if word in needed)
+        return replace(self, common=replace(self.common, plugins=words))
 
 
 # -- in the timing process ---------------------------------------------------------------------
 
 
 def timing_session(setting: Setting, cursor: Any) -> Callable[[Group | None], Any]:
-    """Return what samples one group; None ends the process and gives what disturbed it."""
+    """Return what samples one group; None ends the process and gives what disturbed it.
+
+    A group comes with the seconds that it took. Where a contender has spoiled the process, the rows
+    are those of whoever failed, and the others need a new process.
+    """
     common = setting.common
     if setting.processors:
         os.sched_setaffinity(0, setting.processors)
-    torch.set_num_threads(common.threads)
+    table, clean = prepare(common)
+    if found := clean.changes():
+        raise RuntimeError(f"a plug-in {found} when it is loaded")
     timer = clock.make_clock(common.device)
-    table = load_table(common.plugins)
     timer.burn_in(BURN_IN_S)
     before = _disturbances()
 
     def measure(group: Group | None) -> Any:
         if group is None:
             return _since(before)
-        rows = sample_group(table, setting, group, timer, cursor)
-        if clock.is_tampered():
-            reason = "the timer was replaced while this process ran"
-            return [r._replace(**_no_samples(Status.REFUTED, reason)) for r in rows]
-        return rows
+        started = clock.monotonic_s()
+        rows = sample_group(table, setting, group, timer, cursor, clean)
+        timed = Timed(rows, clock.monotonic_s() - started)
+        return timed if len(rows) == len(group.cells) else Last(timed)
 
     return measure
+
+
+class Timed(NamedTuple):
+    """The rows of a group, and how long it took by the clock of its process."""
+
+    rows: list[Sampled]
+    shown_s: float
+
+
+class _Spoiled(Exception):
+    """The process is not what it was: nobody else may be timed in it."""
 
 
 class _Contender:
     """One cell of a group while it is sampled."""
 
-    def __init__(self, table: Table, cell: Cell) -> None:
-        variant = table.variant(cell.variant)
-        self.cell, self.case = cell, ConvCase.parse(cell.case)
-        self.implementation = table.implementation(variant, cell.implementation)
-        self.call = Call(variant, self.implementation, self.case, cell.direction)
+    def __init__(self, cell: Cell) -> None:
+        self.cell = cell
         self.batch: Sequence[Any] = ()
         self.blocks: list[int] = []
         self.samples_ns: list[int] = []
         self.last: Any = None
         self.failure: tuple[Status, str] | None = None
+
+    def load(self, table: Table) -> None:
+        """Load the implementation: a stranger's code."""
+        variant = table.variant(self.cell.variant)
+        self.case = ConvCase.parse(self.cell.case)
+        self.implementation = table.implementation(variant, self.cell.implementation)
+        self.call = Call(variant, self.implementation, self.case, self.cell.direction)
 
     def attempt(self, work: Callable[[], None]) -> None:
         """Do `work`; an exception ends this contender alone."""
@@ -141,99 +188,78 @@ class _Contender:
 
 
 def sample_group(
-    table: Table, setting: Setting, group: Group, timer: clock.Clock, cursor: Any
-) -> list[Sampled]:
-    """Sample every cell of a group in blocks of random order, then look at the results again."""
-    device = setting.common.device
+    table: Table, setting: Setting, group: Group, timer: clock.Clock, cursor: Any,
+    clean: Surroundings | None = None,
+) -> list[Sampled]:  # fmt: skip
+    """Sample every cell of a group in blocks of random order, then look at the results again.
+
+    Where one changes what all share, `clean` being how it was, only the rows of those who failed
+    are returned.
+    """
+    cursor.value = -1
+    device, backward = setting.common.device, group.key.direction == "backward"
     order = random.Random(f"{setting.seed}/{group.process}/{group.key}")
-    contenders = [_Contender(table, cell) for cell in group.cells]
+    contenders = [_Contender(cell) for cell in group.cells]
     variant, case = table.variant(group.key.variant), ConvCase.parse(group.key.case)
-    pool = TensorPool(contenders[0].call, make_tensors(variant, case, device))
+    arbiter = Arbiter(table, setting.common, group.key, instead=group.cells[0].implementation)
+    pool = TensorPool(arbiter.call, make_tensors(variant, case, device))
+    clean = clean or Surroundings()
+    expected = {"gc.isenabled()": False, "torch.is_grad_enabled()": backward}
 
     def turn(number: int, work: Callable[[_Contender], None]) -> None:
         contender = contenders[number]
         cursor.value = number  # whom to blame should this process die or hang
-        if not contender.failure:
-            contender.attempt(lambda: work(contender))
+        if contender.failure:
+            return
+        contender.attempt(lambda: work(contender))
+        found = clean.changes(expected) or pool.harm()
+        cursor.value = -1
+        if found:
+            contender.failure = (Status.REFUTED, found)
+            raise _Spoiled
 
     def prepare(contender: _Contender) -> None:
+        contender.load(table)
         for arguments in pool.batch(WARM_UP_CALLS):
             contender.call(arguments)
         count = clock.calibrate(timer, contender.call, pool.batch, setting.target_ns)
         contender.batch = pool.batch(count)
+        if compiles(contender.implementation):
+            clean.accept(*COMPILED)
 
     def sample(contender: _Contender) -> None:
-        elapsed, result = timer.sample(contender.call, contender.batch)
-        # Only the last is looked at; holding others would change what the allocator can reuse.
-        contender.last = result if block == group.blocks - 1 else None
+        keep = order.choice(pool.places(contender.batch, arbiter.number))
+        arbiter.spoil_free_memory()
+        elapsed, result = timer.sample(contender.call, contender.batch, keep)
+        found = copied(contender.call.read(result, pool.first))
+        contender.last = found if block == group.blocks - 1 else None
         contender.samples_ns.append(round(elapsed / len(contender.batch)))
         contender.blocks.append(block)
+        arbiter.judge(found)
 
     def check(contender: _Contender) -> None:
         trial = Trial(variant, contender.implementation, case, device)
-        answer = load_answer(setting.common.answers, variant.name, str(case))
-        compare(trial, contender.call, contender.last, pool.first, answer)
+        compare(trial, contender.call, contender.last, arbiter.answer)
+        if not compiles(contender.implementation):
+            require_no_memory(contender.call, pool.bound[0])
 
-    with torch.set_grad_enabled(group.key.direction == "backward"), _no_collection():
+    with torch.set_grad_enabled(backward), _no_collection(), contextlib.suppress(_Spoiled):
         # Not the proved values: an answer remembered from now on shall be wrong in the last block.
         pool.refresh(group.blocks, proved=False)
         for number in range(len(contenders)):
             turn(number, prepare)
+        fewest = min((len(c.batch) for c in contenders if c.batch), default=1)
         for block in range(group.blocks):
-            pool.refresh(block, proved=block == group.blocks - 1)
+            last = block == group.blocks - 1
+            pool.refresh(block, proved=last)
+            arbiter.attend(pool, 0 if last else order.randrange(min(fewest, len(pool.sets))))
             for number in order.sample(range(len(contenders)), len(contenders)):
                 turn(number, sample)
+        pool.refresh(group.blocks + 1, proved=False)
         for number in range(len(contenders)):
             turn(number, check)
-    return [contender.row(group.process) for contender in contenders]
-
-
-class TensorPool:
-    """Tensors of one case several times over, other in their signals from block to block.
-
-    Whoever remembers an answer by the address or the shape of its arguments gives a stale one: the
-    last call of every batch is on the first set, and in the last block that set holds the values
-    for which the right answer is known.
-    """
-
-    def __init__(self, call: Call, tensors: dict[str, Value]) -> None:
-        self.first = tensors
-        self._proved = {k: v.clone() for k, v in leaves(_signals(call, tensors)).items()}
-        size = sum(t.untyped_storage().nbytes() for t in leaves(tensors).values())
-        count = max(2, min(LARGEST_POOL, POOL_BYTES // max(size, 1)))
-        self.sets = [tensors] + [_copied(tensors) for _ in range(count - 1)]
-        self._signals = [leaves(_signals(call, entry)) for entry in self.sets]
-        self._bound = [call.bind(entry) for entry in self.sets]
-
-    def batch(self, count: int) -> list[Any]:
-        """Return the arguments of `count` calls, the last of them on the first set."""
-        return list(islice(cycle(self._bound), count))[::-1]
-
-    def refresh(self, block: int, *, proved: bool) -> None:
-        """Write values that no block before held, or the proved ones, into the first set."""
-        with torch.no_grad():
-            for number, signals in enumerate(self._signals):
-                # Not shifted are only the proved values, no shift comes twice.
-                shift = number + (0 if proved else (block + 1) * len(self.sets))
-                for name, tensor in signals.items():
-                    values = self._proved[name]
-                    tensor.copy_(values.roll(shift) if shift and values.numel() else values)
-
-
-def _signals(call: Call, tensors: Mapping[str, Value]) -> dict[str, Value]:
-    return {name: value for name, value in tensors.items() if call.roles[name] is Role.SIGNAL}
-
-
-def _copied(tensors: Mapping[str, Value]) -> dict[str, Value]:
-    """Return copies that keep layout and gaps."""
-
-    def copy(tensor: torch.Tensor) -> torch.Tensor:
-        fresh = torch.empty_strided(
-            tensor.size(), tensor.stride(), dtype=tensor.dtype, device=tensor.device
-        )
-        return fresh.copy_(tensor)
-
-    return {name: each(value, copy) for name, value in tensors.items()}
+        return [contender.row(group.process) for contender in contenders]
+    return [c.row(group.process) for c in contenders if c.failure]
 
 
 class _no_collection:  # noqa: N801 - reads as a statement
@@ -262,11 +288,6 @@ def _since(before: tuple[int, int, int]) -> dict[str, float]:
     switches, stolen, ticks = (b - a for a, b in zip(before, _disturbances(), strict=True))
     load = os.getloadavg()[0]
     return {"switches": switches, "steal": stolen / ticks if ticks else 0.0, "load": load}
-
-
-def _no_samples(status: Status, reason: str) -> dict[str, Any]:
-    empty: dict[str, Any] = {"block": (), "samples_ns": (), "calls_per_sample": 0}
-    return {"status": status, "reason": reason, **empty}
 
 
 # -- in the parent -----------------------------------------------------------------------------
@@ -346,7 +367,7 @@ def sample_process(
         units = [*waiting, None]
         job = Job(
             session="harness.sampling:timing_session",
-            common=setting,
+            common=setting.loading(waiting),
             units=units,
             timeout_s=lambda group: HANG_S + (0 if group is None else 5 * group.expected_s),
         )
@@ -358,22 +379,47 @@ def sample_process(
         retry: list[Group] = []
         for report in pool.run([job]):
             group = units[report.unit]
-            if report.end is End.DONE:
+            if report.end is End.DONE and group is None:
                 yield report.result
+            elif report.end is End.DONE and group is not None:
+                rows = _believed(report)
+                yield rows
+                known = {row.cell for row in rows}
+                others = tuple(cell for cell in group.cells if cell not in known)
+                retry += [group._replace(cells=others)] if others else []
             elif group is not None and report.end is not End.OUT_OF_TIME:
-                failed, rest = _without_culprit(group, report.end, report.cursor, report.text)
+                strangers = setting.strangers(group.cells)
+                failed, rest = _without_culprit(
+                    group, report.end, report.cursor, report.text, strangers
+                )
                 yield failed
                 retry += rest
         waiting = retry
 
 
+def _believed(report: Report) -> list[Sampled]:
+    """Return the rows of a group, without samples where its clock cannot have been right."""
+    rows: list[Sampled] = report.result.rows
+    spent_s = sum(sum(row.samples_ns) * row.calls_per_sample for row in rows) / 1e9
+    shown_s = report.result.shown_s
+    reason = clock.disagreement(shown_s, report.waited_s, report.alive_s)
+    if not reason and spent_s > report.alive_s:
+        reason = clock.disagreement(spent_s, 0.0, report.alive_s)
+    if not reason:
+        return rows
+    return [Sampled(row.cell, row.process, Status.REFUTED, reason=reason) for row in rows]
+
+
 def _without_culprit(
-    group: Group, end: End, cursor: int, text: str
+    group: Group, end: End, cursor: int, text: str, strangers: tuple[Cell, ...] = ()
 ) -> tuple[list[Sampled], list[Group]]:
-    """Return the rows of who is to blame, and the group of the others."""
+    """Return the rows of who is to blame, and the group of the others.
+
+    Where that is not known, strangers are tried apart from the table's own.
+    """
     status = Status.TIMED_OUT if end is End.TIMED_OUT else Status.CRASHED
     known = end is not End.RAISED and 0 <= cursor < len(group.cells)
-    guilty = (group.cells[cursor],) if known else group.cells
+    guilty = (group.cells[cursor],) if known else strangers or group.cells
     rest = tuple(cell for cell in group.cells if cell not in guilty)
     rows = [Sampled(cell, group.process, status, reason=text) for cell in guilty]
     return rows, [group._replace(cells=rest)] if rest else []

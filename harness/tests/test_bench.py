@@ -13,9 +13,11 @@ import pytest
 from harness import benchmark, clock, conclusion, sampling
 from harness.__main__ import main
 from harness.bench.replay import ReplayTimer, recorded_cells
-from harness.plan import cell_of
+from harness.plan import Selection, cell_of, make_plan
+from harness.proof import Common
 from harness.results import Measurement, Recorder, Status, load_run
 from harness.table import load_table
+from harness.terminal import Progress
 
 ROOT = Path(benchmark.__file__).resolve().parent.parent
 PLANTED = Path(__file__).with_name("planted.py")
@@ -187,6 +189,33 @@ def test_a_device_that_is_not_there_is_named(monkeypatch, capsys):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     assert main(["bench", "--device", "cuda"]) == 2
     assert "needs a CUDA device" in capsys.readouterr().err
+
+
+def test_a_budget_proves_what_is_least_measured_first_and_leaves_the_rest(monkeypatch, tmp_path):
+    table = load_table()
+    plan = make_plan(table, Selection(variants=("plain",), full=True, directions=("forward",)))
+    options = benchmark.Options(
+        selection=Selection(), processes=2, blocks=3, seed=0, laws="none", plugins=(), budget_s=1.0
+    )
+    bench = benchmark.Benchmark(tmp_path, _described(), options, plan, table, Progress())
+    measured, second = list(dict.fromkeys(cell.case for cell in plan.cells))[:2]
+    done = next(cell for cell in plan.cells if cell.case == measured)
+    bench.rows[done, 0] = _row()
+    proved: list[str] = []
+    monkeypatch.setattr(
+        benchmark.Benchmark, "_prove_some", lambda _, __, cells, ___: proved.append(cells[0].case)
+    )
+    monkeypatch.setattr(benchmark, "PROVED_AT_ONCE", 1)
+    common = Common(plugins=(), device="cpu", threads=1, answers=tmp_path)
+    now = [0.0]
+    budget = sampling.Budget(1.0, now=lambda: now[0])
+    now[0] = 5.0
+    bench._prove(common, budget)
+    cases = len({cell.case for cell in plan.cells})
+    assert proved == [second]
+    assert f"budget: {cases - 1} of {cases} cases were not proved" in bench.run.notes[-1]
+    bench._prove(common, sampling.Budget(None))
+    assert len(proved) == 2
 
 
 # -- pytest-benchmark --------------------------------------------------------------------------

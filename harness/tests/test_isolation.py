@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from harness import clock, isolation
-from harness.isolation import End, Job, Pool
+from harness.isolation import End, Job, Last, Pool
 
 
 def session(common: Any, cursor: Any) -> Callable[[str], Any]:
@@ -25,6 +25,8 @@ def session(common: Any, cursor: Any) -> Callable[[str], Any]:
         if word == "die":
             os.write(1, b"about to die\n")
             os.kill(os.getpid(), signal.SIGSEGV)
+        if word == "last":
+            return Last(("last", os.getpid()))
         if word == "leave":
             os._exit(5)
         if word == "hang":
@@ -79,6 +81,14 @@ def test_a_crash_costs_its_unit_and_the_rest_goes_on_in_a_new_child(pool, word, 
     assert text in crash.text
     assert crash.cursor == 7
     assert before.result[1] != after.result[1]
+
+
+def test_after_a_last_result_the_units_that_wait_get_a_new_child(pool):
+    first, second, third = sorted(pool.run([_job("last", "b", "c")]), key=lambda r: r.unit)
+    assert [r.end for r in (first, second, third)] == [End.DONE] * 3
+    assert first.result[0] == "last"
+    assert first.result[1] != second.result[1] == third.result[1]
+    assert first.alive_s >= first.waited_s >= 0
 
 
 def test_a_hang_costs_its_unit(pool):

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -6,11 +7,12 @@ import torch
 
 from harness import clock, sampling
 from harness.case import ConvCase
-from harness.isolation import End
+from harness.isolation import End, Report
 from harness.plan import Cell, GroupKey, Selection, grouped, make_plan
+from harness.pool import TensorPool
 from harness.proof import Call, Common, Question, answer_session
 from harness.results import Status
-from harness.sampling import Budget, Group, Setting, TensorPool, sample_group
+from harness.sampling import Budget, Group, Setting, sample_group
 from harness.table import Table, load_table
 from harness.tensors import make_tensors
 
@@ -24,13 +26,11 @@ class FakeClock:
     def __init__(self) -> None:
         self.sampled: list[object] = []
 
-    def sample(self, call, batch):
+    def sample(self, call, batch, keep=-1):
         """Call all of the batch."""
         self.sampled.append(call)
-        result = None
-        for arguments in batch:
-            result = call(arguments)
-        return 1000 * len(batch), result
+        results = [call(arguments) for arguments in batch]
+        return 1000 * len(batch), results[keep]
 
     def burn_in(self, seconds):
         """Refuse."""
@@ -115,15 +115,16 @@ def test_results_of_timed_calls_are_looked_at(table, setting, cheat, monkeypatch
     assert by_name["library"].status is Status.MEASURED
 
 
-def test_a_replaced_timer_spoils_the_process(table, setting, monkeypatch):
+def test_who_replaces_the_timer_is_left_out_and_spoils_the_process(table, setting, monkeypatch):
     monkeypatch.setattr(sampling, "BURN_IN_S", 0.0)
     monkeypatch.setattr(clock.time, "perf_counter_ns", clock.time.perf_counter_ns)
     threads = torch.get_num_threads()
     measure = sampling.timing_session(setting, SimpleNamespace(value=-1))
-    rows = measure(_group("library", "replaces_timer", blocks=1))
+    last = measure(_group("library", "replaces_timer", blocks=1))
     torch.set_num_threads(threads)
-    assert {row.status for row in rows} == {Status.REFUTED}
-    assert {row.reason for row in rows} == {"the timer was replaced while this process ran"}
+    (row,) = last.result.rows
+    assert (row.cell.implementation, row.status) == ("replaces_timer", Status.REFUTED)
+    assert row.reason == "changes the timer from False to True"
     assert set(measure(None)) == {"switches", "steal", "load"}
 
 
@@ -201,6 +202,33 @@ def test_who_ends_the_process_is_left_out_and_the_others_are_timed_again():
     rows, rest = sampling._without_culprit(group, End.TIMED_OUT, -1, "no answer")
     assert {r.status for r in rows} == {Status.TIMED_OUT}
     assert (len(rows), rest) == (4, [])
+
+
+def test_strangers_are_blamed_for_what_nobody_can_be_blamed_for():
+    group = _group("library", "right")
+    stranger = group.cells[-1]
+    rows, (rest,) = sampling._without_culprit(group, End.CRASHED, -1, "gone", (stranger,))
+    assert [row.cell for row in rows] == [stranger]
+    assert rest.cells == group.cells[:-1]
+
+
+def test_a_process_loads_the_plug_ins_of_whoever_is_timed_in_it(setting):
+    known = replace(setting, plugins={("plain", "right"): (PLANTED,)})
+    assert known.strangers(_group("library", "right").cells) == _group("right").cells[1:]
+    assert known.loading([_group("library", "right")]).common.plugins == (PLANTED,)
+    assert known.loading([_group("library", "onednn")]).common.plugins == ()
+
+
+def test_samples_that_do_not_fit_the_parents_clock_are_no_samples():
+    cells = _group("library").cells
+    rows = [sampling.Sampled(c, 0, Status.MEASURED, (0,), (2 * 10**9,), 1) for c in cells]
+    timed = sampling.Timed(rows, 4.0)
+    report = Report(job=0, unit=0, end=End.DONE, result=timed, waited_s=4.1, alive_s=9.0)
+    assert sampling._believed(report) == rows
+    for wrong in ({"alive_s": 3.9}, {"waited_s": 8.0}):
+        found = sampling._believed(replace(report, **wrong))
+        assert {row.status for row in found} == {Status.REFUTED}
+        assert all("by its parent's" in row.reason and not row.samples_ns for row in found)
 
 
 def test_pinning_leaves_a_processor_for_everything_else(monkeypatch):
