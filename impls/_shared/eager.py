@@ -74,6 +74,6 @@ def _plain_gradients(
     recorded = torch.is_grad_enabled()
     with torch.enable_grad():
         y = plain(*tensors)
-    asked = [t for t, is_needed in zip(tensors, needed, strict=True) if is_needed]
+    asked = [t for t, is_needed in zip(tensors, needed, strict=True) if is_needed and t is not None]
     found = iter(torch.autograd.grad(y, asked, dy, create_graph=recorded, allow_unused=True))
     return [next(found) if is_needed else None for is_needed in needed]

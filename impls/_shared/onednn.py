@@ -13,6 +13,7 @@ from impls._shared.eager import Gradients, Rule, follow, is_eager
 
 # Entries of a signal, its last axis left out, from which on PyTorch 2.13 takes oneDNN by itself.
 _LIBRARY_TAKES_IT = 20_480
+_IS_AVAILABLE = torch.backends.mkldnn.is_available()
 
 
 class Geometry(NamedTuple):
@@ -28,6 +29,8 @@ def is_looped(x_shape: Sequence[int], kernel_size: Sequence[int], groups: int) -
     """Return whether PyTorch 2.13 convolves float32 in 3D by its slow loop, on one thread."""
     n, c_in, *size = x_shape
     if len(size) != 3 or groups > 1 or n != 1 or min(kernel_size[-2:]) > 3:
+        return False
+    if not _IS_AVAILABLE:
         return False
     return n * c_in * size[0] * size[1] <= _LIBRARY_TAKES_IT
 
@@ -57,7 +60,9 @@ def backward(
     """Return the gradients of signal, weight and bias, seen by no autograd."""
     stride, padding, dilation, groups = geometry
     x, weight = readable(x, weight, stride, padding)
-    looped = is_looped(x.shape, weight.shape[2:], groups)
+    # of few channels its gradient of the signal is the slower one
+    is_slow = needed[0] and x.shape[1] < 4
+    looped = not is_slow and is_looped(x.shape, weight.shape[2:], groups)
     if looped:  # tensors of oneDNN's own type are its own to convolve
         dy, x = dy.to_mkldnn(), x.to_mkldnn()
     of_x, of_weight, of_bias = torch.ops.aten.convolution_backward(

@@ -1,6 +1,7 @@
 """The convolution with masked taps as few dense convolutions of the taps that are kept."""
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from math import prod
 from typing import Any, NamedTuple
 
@@ -9,13 +10,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from harness.api import per_channel
-from impls._shared.convolution import convolve, pad_by_mode
+from impls._shared.convolution import pad_by_mode
 from impls._shared.masks import present
+from impls._shared.onednn import convolve_faster
+from impls._shared.tap_selection import select_taps
 from impls.kernel_masked.lattice_cover import Lattice, hull, partition
 from impls.kernel_masked.reference import multiplied_weight
 
 # What one more convolution costs, in multiply-adds: its call, and a pass over the output.
-CALL_MACS = 500_000
+CALL_MACS = 3_000_000
 PASS_MACS_PER_OUTPUT = 48
 
 
@@ -26,7 +29,7 @@ class Windows(NamedTuple):
     padding: Sequence[int]
     dilation: Sequence[int]
     groups: int
-    out_size: tuple[int, ...]
+    out_size: tuple[int, ...] = ()
 
 
 def cheapest_cover(
@@ -54,18 +57,20 @@ def disjoint_lattices(
     **options: Any,
 ) -> Tensor:
     """Return the same sum over disjoint lattices always: no masked tap is ever multiplied."""
-    return _covered(lambda _, parts, *__: parts, (x, weight, bias, kernel_mask, mask), **options)
+    return _covered(_parts, (x, weight, bias, kernel_mask, mask), **options)
 
 
 def _cheapest(
-    whole: Lattice, parts: tuple[Lattice, ...], weight: Tensor, outputs: int
+    whole: Lattice, parts: tuple[Lattice, ...], channels: int, outputs: int, wide: bool
 ) -> tuple[Lattice, ...]:
     """Return the hull or its parts, by the multiply-adds that each comes to."""
-    saved = (whole.taps - sum(part.taps for part in parts)) * outputs * weight.shape[1]
+    saved = (whole.taps - sum(part.taps for part in parts)) * outputs * channels
     spent = (len(parts) - 1) * (CALL_MACS + PASS_MACS_PER_OUTPUT * outputs)
-    # partial sums in low precision would be rounded once per part
-    wide = weight.dtype in (torch.float32, torch.float64)
     return parts if saved > spent and wide else (whole,)
+
+
+def _parts(_: Lattice, parts: tuple[Lattice, ...], *__: Any) -> tuple[Lattice, ...]:
+    return parts
 
 
 def _covered(
@@ -83,19 +88,27 @@ def _covered(
     if kernel_mask is None or kernel_mask.is_meta or torch.compiler.is_compiling():
         return multiplied_weight(*tensors, bias_where=bias_where, **geometry)
     mode = geometry.pop("padding_mode", "zeros")
-    windows = _windows(x.shape, weight.shape, **geometry)
-    size = tuple(weight.shape[2:])
     try:
-        kept, uniform = _kept_taps(kernel_mask, prod(size))
+        kept, uniform = _kept_taps(kernel_mask, weight.shape[2:].numel())
     except RuntimeError:  # no value to read: a fake tensor, or inside of vmap
         return multiplied_weight(*tensors, bias_where=bias_where, padding_mode=mode, **geometry)
-    whole, parts = hull(size, kept), partition(size, kept)
-    outputs = x.shape[0] * weight.shape[0] * prod(windows.out_size)
-    lattices = choose(whole, parts, weight, outputs) if parts else (whole,)
-    if lattices[0].count == size:
-        return multiplied_weight(*tensors, bias_where=bias_where, padding_mode=mode, **geometry)
-    bare = uniform and sum(lattice.taps for lattice in lattices) == sum(kept)
-    filters = weight if bare else present(weight, kernel_mask)
+    shape = tuple(x.shape), tuple(weight.shape)
+    # partial sums in low precision would be rounded once per part
+    wide = weight.dtype in (torch.float32, torch.float64)
+    windows = Windows(*(geometry[name] for name in Windows._fields[:4]))
+    axes = tuple(windows.stride), tuple(windows.padding), tuple(windows.dilation)
+    lattices, exact = _decision(choose, kept, *shape, *axes, wide)
+    if lattices[0].count == shape[1][2:]:
+        if bias_where != "all" or not uniform:
+            return multiplied_weight(*tensors, bias_where=bias_where, padding_mode=mode, **geometry)
+        signal = x if mask is None else present(x, mask)
+        chosen = weight if exact else _select(weight, kernel_mask, kept)
+        return convolve_faster(signal, chosen, bias, padding_mode=mode, **geometry)
+    windows = windows._replace(out_size=_out_size(*shape, *axes))
+    if uniform:
+        filters = weight if exact else _select(weight, kernel_mask, kept)
+    else:
+        filters = present(weight, kernel_mask)
     signal = x if mask is None else present(x, mask)
     everywhere = bias if bias_where == "all" else None
     y = _convolve(signal, filters, everywhere, lattices, windows, mode)
@@ -107,23 +120,42 @@ def _covered(
     return y + torch.where(support, per_channel(bias, y), 0.0)
 
 
+@lru_cache(maxsize=1024)
+def _decision(
+    choose: Callable[..., tuple[Lattice, ...]], kept: tuple[bool, ...], x_shape: tuple[int, ...],
+    weight_shape: tuple[int, ...], stride: Sequence[int], padding: Sequence[int],
+    dilation: Sequence[int], wide: bool,
+) -> tuple[tuple[Lattice, ...], bool]:  # fmt: skip
+    """Return the lattices to convolve, and whether they are just the taps that are kept."""
+    size = weight_shape[2:]
+    out_size = _out_size(x_shape, weight_shape, stride, padding, dilation)
+    whole, parts = hull(size, kept), partition(size, kept)
+    outputs = x_shape[0] * weight_shape[0] * prod(out_size)
+    lattices = choose(whole, parts, weight_shape[1], outputs, wide) if parts else (whole,)
+    return lattices, sum(lattice.taps for lattice in lattices) == sum(kept)
+
+
 def _kept_taps(kernel_mask: Tensor, taps: int) -> tuple[tuple[bool, ...], bool]:
     """Return which taps any filter keeps, and whether every filter keeps just these, with 1."""
     rows = kernel_mask.reshape(-1, taps)
     if rows.shape[0] == 1:
         values = rows[0].tolist()
-        return tuple(v > 0 for v in values), all(v in (0, 1) for v in values)
+        return tuple([v > 0 for v in values]), set(values) <= {0, 1}
     union = (rows > 0).any(0)
     return tuple(union.tolist()), bool((rows == union).all())
 
 
-def _windows(
-    x_shape: Sequence[int], weight_shape: Sequence[int], *, stride: Sequence[int],
-    padding: Sequence[int], dilation: Sequence[int], groups: int,
-) -> Windows:  # fmt: skip
+def _select(weight: Tensor, kernel_mask: Tensor, kept: tuple[bool, ...]) -> Tensor:
+    rows = kernel_mask.numel() // len(kept)
+    return select_taps(weight, kernel_mask, kept) if rows == 1 else present(weight, kernel_mask)
+
+
+def _out_size(
+    x_shape: Sequence[int], weight_shape: Sequence[int], stride: Sequence[int],
+    padding: Sequence[int], dilation: Sequence[int],
+) -> tuple[int, ...]:  # fmt: skip
     axes = zip(x_shape[2:], padding, dilation, weight_shape[2:], stride, strict=True)
-    out_size = tuple((size + 2 * p - d * (k - 1) - 1) // s + 1 for size, p, d, k, s in axes)
-    return Windows(stride, padding, dilation, groups, out_size)
+    return tuple((size + 2 * p - d * (k - 1) - 1) // s + 1 for size, p, d, k, s in axes)
 
 
 def _convolve(
@@ -138,7 +170,7 @@ def _convolve(
     for lattice in lattices:
         signal, padding = _shifted(x, lattice, windows)
         dilation = [d * step for d, step in zip(windows.dilation, lattice.step, strict=True)]
-        term = convolve(
+        term = convolve_faster(
             signal, weight[(..., *lattice.slices)], bias if y is None else None,
             stride=windows.stride, padding=padding, dilation=dilation, groups=windows.groups,
         )  # fmt: skip

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from harness.api import ConvCase
+from impls._shared.convolution import convolve
 from impls._shared.onednn import convolve_faster
 from impls._shared.sources import (
     out_size_of,
@@ -94,7 +95,9 @@ def short_tiles(
         own = [axis in axes for axis in range(rank)]
         short = [full if spans else t.size for spans, full, t in zip(own, size, tiles, strict=True)]
         sides = [p if spans else t.padding for spans, p, t in zip(own, padding, tiles, strict=True)]
-        term = convolve_faster(
+        # of tiles a few samples long oneDNN is the slower one
+        convolution = convolve_faster if all(own) else convolve
+        term = convolution(
             spread(source, axes, rank).expand(*source.shape[:2], *short), taps, bias,
             stride=stride, padding=sides, dilation=dilation, groups=groups,
             padding_mode=padding_mode,
