@@ -183,7 +183,10 @@ def test_layer_takes_one_sample_without_a_batch(name, rank, cls, options):
 
 @each_lazy_layer
 def test_lazy_layer_learns_its_channels_from_one_sample(name, rank, cls, options):
-    lazy, inputs = cls(FILTERS, 3, groups=GROUPS, **options).eval(), _inputs(name, rank, options, n=1)
+    lazy, inputs = (
+        cls(FILTERS, 3, groups=GROUPS, **options).eval(),
+        _inputs(name, rank, options, n=1),
+    )
     got = lazy(*(value[0] for value in inputs))
     _assert_equal(got, tuple(value[0] for value in _outputs(lazy(*inputs))))
 
@@ -250,7 +253,9 @@ def test_layer_says_which_implementation_it_takes_and_why(name, rank, cls, optio
 
 @each_plain_layer
 def test_pinned_implementation_is_what_a_layer_says(name, rank, cls, options):
-    layer = _make(name, rank, cls, {**options, "implementation": TABLE.variant(name).reference.name})
+    layer = _make(
+        name, rank, cls, {**options, "implementation": TABLE.variant(name).reference.name}
+    )
     told = layer.chosen(*_inputs(name, rank, options))
     assert (told.implementation, told.reason) == (TABLE.variant(name).reference.name, "pinned")
 

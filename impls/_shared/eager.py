@@ -9,6 +9,7 @@ from torch.autograd import forward_ad
 
 Gradients = Sequence[Tensor | None]
 _BARE = (Tensor, nn.Parameter)
+_TRACER = torch._C._TorchDispatchModeKey.PROXY
 
 
 class Rule(NamedTuple):
@@ -26,23 +27,32 @@ class Rule(NamedTuple):
     backward: Callable[..., Gradients]
 
 
+def is_readable(x: Tensor) -> bool:
+    """Return whether the values of `x` can be read, and its results written to in place.
+
+    Not where a compiler, a transform or a subclass of tensors records what is computed, nor on
+    other devices than the CPU, where reading a value waits.
+    """
+    return (
+        type(x) in _BARE
+        and x.is_cpu
+        and not torch.compiler.is_compiling()
+        and not torch._C._are_functorch_transforms_active()
+        and torch._C._get_dispatch_mode(_TRACER) is None
+    )
+
+
 def is_eager(*tensors: Tensor | None) -> bool:
     """Return whether `tensors` are float32 on a CPU with nothing between them and their values.
 
-    No compiler, no transform of functions, no tangent, no subclass and nothing empty.
+    As `is_readable`, and nothing traced, with a tangent or empty.
     """
-    if torch.compiler.is_compiling() or torch.jit.is_tracing():
+    if torch.jit.is_tracing() or forward_ad._current_level >= 0:
         return False
-    if torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0:
-        return False
-    for tensor in tensors:
-        if tensor is None:
-            continue
-        if type(tensor) not in _BARE or tensor.dtype is not torch.float32:
-            return False
-        if not (tensor.is_cpu and tensor.numel()):
-            return False
-    return True
+    return all(
+        t is None or (is_readable(t) and t.dtype is torch.float32 and t.numel() > 0)
+        for t in tensors
+    )
 
 
 def follow(rule: Rule, *tensors: Tensor | None) -> Tensor:

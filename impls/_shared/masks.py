@@ -4,28 +4,13 @@ from collections.abc import Sequence
 from math import isfinite
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from impls._shared.convolution import convolve
+from impls._shared.eager import is_readable
+from impls._shared.onednn import convolve_faster
 
-_PLAIN = (Tensor, nn.Parameter)
-# Up to here the library's own loops convolve a volume, several times slower than oneDNN does.
-_SMALL_VOLUME = 20480
 _ZEROS = tuple((0,) * rank for rank in range(4))
-
-
-def is_eager(x: Tensor) -> bool:
-    """Return whether the values of `x` can be read, and its results written to in place.
-
-    Not where a compiler, a transform or a subclass of tensors records what is computed, nor on
-    other devices than the CPU, where reading a value waits.
-    """
-    return (
-        type(x) in _PLAIN
-        and x.is_cpu
-        and not torch.compiler.is_compiling()
-        and not torch._C._are_functorch_transforms_active()
-    )
 
 
 def present(x: Tensor, mask: Tensor) -> Tensor:
@@ -48,7 +33,7 @@ def present_by_product(x: Tensor, mask: Tensor) -> Tensor:
     and then the sum of the products is not finite either: one reduction tells.
     """
     # a product would give a mask that is learned a gradient in its holes
-    if mask.requires_grad or not is_eager(x):
+    if mask.requires_grad or not is_readable(x):
         return present(x, mask)
     product = x * mask.to(x.dtype)
     return product if isfinite(product.detach().sum().item()) else present(x, mask)
@@ -60,32 +45,16 @@ def convolve_eager(
 ) -> Tensor:  # fmt: skip
     """Return `conv(x, w) + b` of an eager `x` with no more work per call than there must be."""
     rank = len(padding)
-    if (
-        padding_mode == "zeros"
-        and x.is_contiguous()
-        and weight.is_contiguous()
-        # one channel that stands at stride 1 is told apart by `convolve`
-        and (x.shape[1] > 1 or x.stride(1) > 1)
-        and (weight.shape[1] > 1 or weight.stride(1) > 1)
-    ):
-        if rank == 3 and groups == 1 and _is_slow_volume(x):
-            try:
-                return torch.mkldnn_convolution(x, weight, bias, padding, stride, dilation, 1)
-            except NotImplementedError:  # it has no forward-mode derivative
-                pass
+    # channels that stand at stride 1 are told apart by `convolve`
+    usual = x.is_contiguous() and weight.is_contiguous() and min(x.stride(1), weight.stride(1)) > 1
+    if rank < 3 and usual and padding_mode == "zeros":
         return torch.convolution(
             x, weight, bias, stride, padding, dilation, False, _ZEROS[rank], groups
         )
-    return convolve(
+    return convolve_faster(
         x, weight, bias, stride=stride, padding=padding, dilation=dilation, groups=groups,
         padding_mode=padding_mode,
     )  # fmt: skip
-
-
-def _is_slow_volume(x: Tensor) -> bool:
-    """Return whether the library would convolve `x` in loops of its own on one thread."""
-    small = x.shape[0] == 1 and x[0, ..., 0].numel() <= _SMALL_VOLUME
-    return small and x.dtype == torch.float32 and torch.backends.mkldnn.is_available()
 
 
 def convolve_present(
@@ -97,14 +66,13 @@ def convolve_present(
     A product that is not finite shows in every channel of the output that reads it: one per group,
     summed, tells whether there was one. What no window reads does no harm.
     """
-    if not mask.requires_grad and is_eager(x):
+    if not mask.requires_grad and is_readable(x):
         y = convolve_eager(
             x * (mask if mask.dtype == x.dtype else mask.to(x.dtype)), weight, bias,
             stride, padding, dilation, groups, padding_mode,
         )  # fmt: skip
-        read = y.detach() if y.requires_grad else y
-        read = read.select(1, 0) if groups == 1 else read[:, :: weight.shape[0] // groups]
-        if isfinite(read.sum().item()):
+        read = y.select(1, 0) if groups == 1 else y[:, :: weight.shape[0] // groups]
+        if isfinite(read.detach().sum().item()):
             return y
     return convolve(
         present(x, mask), weight, bias, stride=stride, padding=padding, dilation=dilation,

@@ -5,7 +5,8 @@ from torch import Tensor
 
 from harness.api import Shape
 from impls._shared.convolution import convolve
-from impls._shared.masks import convolve_eager, convolve_present, is_eager
+from impls._shared.eager import is_readable
+from impls._shared.masks import convolve_eager, convolve_present
 from impls.masked.importance import quick_importance, summed_importance
 from impls.masked.oracle import MaskedOutput
 
@@ -20,7 +21,7 @@ def by_sampled_centres(
     A mask that all channels share, one channel or one expanded without a copy, is its own `m'`
     wherever it is sampled: the weight is not read, and `m'` stays as cheap for the next layer.
     """
-    eager = is_eager(x)
+    eager = is_readable(x)
     mask = None if mask is None else mask.detach()
     if apply_mask and mask is not None:
         y = convolve_present(x, mask, weight, bias, stride, padding, dilation, groups, padding_mode)

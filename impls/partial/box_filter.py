@@ -9,7 +9,8 @@ from torch.autograd import forward_ad
 from harness.api import Shape
 from impls._shared.boxes import box_filter, box_sums
 from impls._shared.convolution import convolve
-from impls._shared.masks import convolve_eager, convolve_present, is_eager
+from impls._shared.eager import is_readable
+from impls._shared.masks import convolve_eager, convolve_present
 from impls.partial.oracle import PartialOutput
 
 # What a geometry alone decides is kept up to so many entries: at most 16 MiB in all.
@@ -31,7 +32,7 @@ def by_box_filter(
     per position. A mask that all channels share, one channel or one expanded without a copy, is
     not summed; where neither mask nor padding hides anything, this is the plain convolution.
     """
-    eager = is_eager(x)
+    eager = is_readable(x)
     if mask is not None:
         mask = mask.detach()  # a constant, in forward mode as well
         y = convolve_present(x, mask, weight, None, stride, padding, dilation, groups, padding_mode)
@@ -72,7 +73,7 @@ def _applied(y: Tensor, column: Tensor | None, scale: Tensor, updated: Tensor) -
     """Return `y * scale + bias * m'`, with one share for all filters or per group of them."""
     groups = scale.shape[1]
     if groups in (1, y.shape[1]):
-        y = y.mul_(scale) if is_eager(y) and not y._is_view() else y * scale
+        y = y.mul_(scale) if is_readable(y) and not y._is_view() else y * scale
         return y if column is None else torch.addcmul(y, column, updated)
     split = y.unflatten(1, (groups, -1)) * scale.unsqueeze(2)
     if column is not None:
