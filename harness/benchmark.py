@@ -235,7 +235,9 @@ class Benchmark:
             cells.setdefault(Question(cell.variant, cell.case), []).append(cell)
         measured = Counter(Question(cell.variant, cell.case) for cell, _ in self.rows)
         left = sorted(cells, key=measured.__getitem__)
-        end_s = None if budget.left_s is None else clock.monotonic_s() + PROOFS_SHARE * budget.left_s
+        end_s = (
+            None if budget.left_s is None else clock.monotonic_s() + PROOFS_SHARE * budget.left_s
+        )
         total = len(left)
         while left and (end_s is None or len(left) == total or clock.monotonic_s() < end_s):
             chosen = left[: total if end_s is None else PROVED_AT_ONCE]
@@ -368,7 +370,9 @@ class Benchmark:
         groups = grouped(sorted(alive, key=order.__getitem__))
         widths = self._widths()
         # What is least known comes first: the budget may end before the last.
-        groups = {key: groups[key] for key in sorted(groups, key=lambda k: -widths.get(k, math.inf))}
+        groups = {
+            key: groups[key] for key in sorted(groups, key=lambda k: -widths.get(k, math.inf))
+        }
         # Only samples of one process pair: a group that was cut short is measured again whole.
         return {
             key: cells for key, cells in groups.items()

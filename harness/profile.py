@@ -28,6 +28,7 @@ from harness.results import Recorder, ResultsError, load_run
 from harness.table import Table
 from harness.tensors import make_tensors
 from harness.terminal import Progress, write_lines
+from harness.timeline import timeline
 
 WARM_UP_CALLS = 3
 CALLS = 5
@@ -94,6 +95,7 @@ def run(args: argparse.Namespace, table: Table) -> int:
                     "implementation": cell.implementation,
                     "case_name": cell.case_name or cell.case,
                     "operators": trace[:LONGEST_TABLE],
+                    **_from_trace(cell, traces),
                 }
             )
     Recorder(folder).write_profile(entries)
@@ -129,7 +131,7 @@ def record(table: Table, cell: Cell, traces: Path, device: str) -> list[Operator
     if device.startswith("cuda"):
         activities.append(ProfilerActivity.CUDA)
     traces.mkdir(parents=True, exist_ok=True)
-    worker = f"{cell.variant}.{cell.implementation}.{cell.case_name or 'case'}.{cell.direction}"
+    worker = _worker(cell)
     handler = tensorboard_trace_handler(str(traces), worker_name=worker)
     with torch.set_grad_enabled(call.backward):
         for _ in range(WARM_UP_CALLS):
@@ -148,8 +150,24 @@ def record(table: Table, cell: Cell, traces: Path, device: str) -> list[Operator
         return operators_of_torch(profiler.key_averages())
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "trace.json"
-        newest = max(traces.glob(f"{worker}.*.pt.trace.json"), key=lambda p: p.stat().st_mtime_ns)
-        return operators_of_trace(json.loads(newest.read_text(encoding="utf-8")), path)
+        text = _newest(traces, worker).read_text(encoding="utf-8")
+        return operators_of_trace(json.loads(text), path)
+
+
+def _from_trace(cell: Cell, traces: Path) -> dict[str, Any]:
+    """Return the name of the newest trace of a cell, and what it says of a call."""
+    newest = _newest(traces, _worker(cell))
+    trace = json.loads(newest.read_text(encoding="utf-8"))
+    name = f"{cell.variant}/{cell.implementation}"
+    return {"trace": newest.name, "timeline": timeline(trace, name)}
+
+
+def _worker(cell: Cell) -> str:
+    return f"{cell.variant}.{cell.implementation}.{cell.case_name or 'case'}.{cell.direction}"
+
+
+def _newest(traces: Path, worker: str) -> Path:
+    return max(traces.glob(f"{worker}.*.pt.trace.json"), key=lambda p: p.stat().st_mtime_ns)
 
 
 def operators_of_trace(trace: Mapping[str, Any], path: Path) -> list[Operator]:

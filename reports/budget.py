@@ -1,4 +1,4 @@
-"""Where the time of a call goes: the operator tables of a profile."""
+"""Where the time of a call goes: what a profile says of computing, gaps, launches and operators."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ Profile: TypeAlias = list[dict[str, Any]] | str
 """The entries of a profile, or the sentence that says why there are none."""
 
 SHOWN = 20
+PARTS = ("span_ns", "kernel_ns", "gap_ns", "launch_ns")
+"""What a trace says of a call, as `harness.timeline` names it."""
 
 
 def read_profile(run_folder: Path) -> Profile:
@@ -30,6 +32,11 @@ def read_profile(run_folder: Path) -> Profile:
         for entry in entries:
             for name in ("variant", "implementation", "case_name"):
                 _expect(entry[name], str, name)
+            _expect(entry.get("trace", ""), str, "trace")
+            parts = entry.get("timeline", {})
+            _expect(parts, dict, "timeline")
+            for name in parts.keys() & set(PARTS):
+                _expect(parts[name], int | float, name)
             for operator in entry["operators"]:
                 for name, kind in columns.items():
                     _expect(operator[name], kind, name)
@@ -51,6 +58,7 @@ def _budget(entry: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "entry": entry,
         "total_ns": total,
+        "parts": {name: entry.get("timeline", {}).get(name) for name in PARTS},
         "on_device": any(op["device_ns"] for op in operators),
         "operators": [
             op | {"share": op["self_ns"] / total if total else 0.0} for op in operators[:SHOWN]
@@ -62,5 +70,5 @@ def _budget(entry: Mapping[str, Any]) -> dict[str, Any]:
 def _expect(value: object, kind: Any, name: str) -> None:
     if not isinstance(value, kind):
         raise TypeError(f"{name}={str(value)[:80]} is no {getattr(kind, '__name__', kind)}")
-    if not isinstance(value, str) and not (math.isfinite(value) and 0 <= value < 2**63):
+    if isinstance(value, int | float) and not (math.isfinite(value) and 0 <= value < 2**63):
         raise TypeError(f"{name}={value!r} is no count")

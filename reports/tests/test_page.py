@@ -24,6 +24,7 @@ from reports.tests.sample_run import (
     describe_run,
     make_run,
 )
+from reports.words import format_time
 
 
 @pytest.fixture(scope="module")
@@ -190,10 +191,20 @@ def test_a_profile_becomes_operator_tables(tmp_path: Path) -> None:
     text = "".join(Structure(write_page(tmp_path, tmp_path / "p.html").read_text("utf-8")).words)
     assert f"aten::{HOSTILE}" in text
     assert "75 %" in text
+    assert "not measurable here" in text  # its trace was not read
+    parts = {"span_ns": 3e6, "kernel_ns": 2e6, "gap_ns": 1e6}
+    kept = entry | {"operators": operators, "timeline": parts, "trace": HOSTILE}
+    path.write_text(json.dumps([kept]), encoding="utf-8")
+    structure = Structure(write_page(tmp_path, tmp_path / "p.html").read_text("utf-8"))
+    assert HOSTILE in "".join(structure.words)
+    assert format_time(3e6) in structure.text
+    assert "https://ui.perfetto.dev" in structure.links
     for broken, said in {
         "[": "cannot be read",
         "[{}]": "not a list of operator tables: 'variant'",
         json.dumps([entry | {"operators": [{"name": 1}]}]): "name=1 is no str",
+        json.dumps([kept | {"timeline": {"gap_ns": -1}}]): "gap_ns=-1 is no count",
+        json.dumps([kept | {"timeline": []}]): "timeline=[] is no dict",
     }.items():
         path.write_text(broken, encoding="utf-8")
         assert said in "".join(
