@@ -44,6 +44,7 @@ def conclude(folder: Path, *, as_json: bool) -> int:
     counts = Counter(str(row.status) for row in bad) + Counter(str(r.status) for r in laws)
     remarks += [f"{number} {status}" for status, number in counts.items()]
     remarks += [f"a counterexample: {row.replay}" for row in laws if row.replay][:1]
+    remarks += [note for note in loaded.run.notes if note.startswith("budget: ")]
     remarks.append(f"results: {folder}")
     remarks = [remark for remark in remarks if remark]
     if as_json:
