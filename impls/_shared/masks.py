@@ -44,14 +44,12 @@ def convolve_eager(
     dilation: Sequence[int], groups: int, padding_mode: str = "zeros",
 ) -> Tensor:  # fmt: skip
     """Return `conv(x, w) + b` of an eager `x` with no more work per call than there must be."""
-    rank = len(padding)
     # channels that stand at stride 1 are told apart by `convolve`
     usual = x.is_contiguous() and weight.is_contiguous() and min(x.stride(1), weight.stride(1)) > 1
-    if rank < 3 and usual and padding_mode == "zeros":
-        return torch.convolution(
-            x, weight, bias, stride, padding, dilation, False, _ZEROS[rank], groups
-        )
-    return convolve_faster(
+    if usual and padding_mode == "zeros":
+        none = _ZEROS[len(padding)]
+        return torch.convolution(x, weight, bias, stride, padding, dilation, False, none, groups)
+    return convolve(
         x, weight, bias, stride=stride, padding=padding, dilation=dilation, groups=groups,
         padding_mode=padding_mode,
     )  # fmt: skip
@@ -67,10 +65,16 @@ def convolve_present(
     summed, tells whether there was one. What no window reads does no harm.
     """
     if not mask.requires_grad and is_readable(x):
-        y = convolve_eager(
-            x * (mask if mask.dtype == x.dtype else mask.to(x.dtype)), weight, bias,
-            stride, padding, dilation, groups, padding_mode,
-        )  # fmt: skip
+        product = x * (mask if mask.dtype == x.dtype else mask.to(x.dtype))
+        if len(padding) == 3:
+            y = convolve_faster(
+                product, weight, bias, stride=stride, padding=padding, dilation=dilation,
+                groups=groups, padding_mode=padding_mode,
+            )  # fmt: skip
+        else:
+            y = convolve_eager(
+                product, weight, bias, stride, padding, dilation, groups, padding_mode
+            )
         read = y.select(1, 0) if groups == 1 else y[:, :: weight.shape[0] // groups]
         if isfinite(read.detach().sum().item()):
             return y
