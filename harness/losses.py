@@ -239,8 +239,8 @@ def as_evidence(losses: Sequence[Loss], looked: int, seed: int, made: Made) -> E
         about=(
             f"{looked} layers drawn from seed {seed} on; what the table chooses took more than "
             f"{TOLERATED:.2f} times the time of the reference in {len(losses)}, in two runs of "
-            f"{CONFIRM.processes} fresh processes each, one thread; every one was made as small as "
-            "it stays a loss."
+            f"{CONFIRM.processes} fresh processes each, one thread; every one was made smaller as "
+            "long as it stayed a loss and time was left."
         ),
         made=made,
         columns=COLUMNS,
