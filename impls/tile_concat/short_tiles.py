@@ -58,7 +58,8 @@ def saves_enough(case: ConvCase) -> bool:
         channels * (1 - prod(share for axis, share in enumerate(kept) if axis not in axes))
         for axes, channels in zip(spans, case.sources, strict=True)
     )
-    extra = sum(map(bool, case.sources)) - 1
+    # a source alone, too, pays for repeating its outputs
+    extra = max(1, sum(map(bool, case.sources)) - 1)
     return prod(case.out_size) >= 128 and saved / case.c_in * case.macs >= 2e6 * extra
 
 
