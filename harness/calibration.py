@@ -76,7 +76,7 @@ def run(options: argparse.Namespace, table: Table) -> int:
     for number in range(options.rounds):
         rows += compete(entries, rules, seed=number)
         write_lines([f"round {number + 1} of {options.rounds}: {len(rows)} comparisons"])
-    words = f"python3 -m harness calibrate --threads {rules.threads} --write"
+    words = f"python3 -m harness calibrate --rounds {options.rounds} {rules.words} --write"
     name = "calibration" if rules.threads == 1 else f"calibration_{rules.threads}"
     evidence = as_evidence(name, rows, rules, Made.here(words, started))
     for row in evidence.rows:

@@ -52,15 +52,3 @@ def _seconds(timer: clock.Clock, work: Callable[[], Any]) -> float:
     count = clock.calibrate(timer, call, lambda n: [None] * n)
     times = [timer.sample(call, [None] * count)[0] / count for _ in range(SAMPLES)]
     return max(min(times), 1.0) / 1e9
-
-
-def share_of_ceiling(flops: float, moved_bytes: float, seconds: float, ceilings: Mapping[str, float],
-                     dtype: str) -> float | None:  # fmt: skip
-    """Return which share of what the machine allows a call reaches; None where it is not known.
-
-    The ceiling is the lower of both roofs: `min(matrix rate, flops / byte * copy rate)`.
-    """
-    matrix, copy = ceilings.get(f"{dtype}_flop_per_s"), ceilings.get(COPY)
-    if not matrix or not copy or not flops or not moved_bytes or seconds <= 0:
-        return None
-    return (flops / seconds) / min(matrix, flops / moved_bytes * copy)

@@ -49,6 +49,11 @@ class Rules(NamedTuple):
     blocks: int = 20
     threads: int = 1
 
+    @property
+    def words(self) -> str:
+        """The options of a command that samples so much."""
+        return f"--processes {self.processes} --blocks {self.blocks} --threads {self.threads}"
+
 
 DEFAULT = Rules()
 

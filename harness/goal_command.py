@@ -45,7 +45,7 @@ def run(options: argparse.Namespace, table: Table) -> int:
         name = (
             "goals" if (device, rules.threads) == ("cpu", 1) else f"goals_{device}_{rules.threads}"
         )
-        command = f"python3 -m harness goals --threads {rules.threads} --write"
+        command = f"python3 -m harness goals {rules.words} --write"
         evidence = as_evidence(name, results, rules, Made.here(command, started, ROOT))
         write_lines([f"kept in {evidence.save(EVIDENCE)}"])
     return int(counts[Reach.MISSED] > 0)

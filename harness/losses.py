@@ -180,7 +180,9 @@ def run(options: argparse.Namespace, table: Table) -> int:
             if loss := confirmed(table, suspect, round_seed, deadline):
                 losses.append(loss)
                 write_lines([line_of(loss)])
-    made = Made.here("python3 -m harness losses --write", started)
+    words = [f"--variant {name}" for name in options.variant]
+    words += [f"--budget-s {options.budget_s:g}", f"--seed {seed}", "--write"]
+    made = Made.here(" ".join(["python3 -m harness losses", *words]), started)
     evidence = as_evidence(losses, looked, seed, made)
     write_lines([evidence.about])
     if options.write:

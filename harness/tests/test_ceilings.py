@@ -1,8 +1,5 @@
 """Ceilings are rates that the machine was seen to reach."""
 
-import math
-
-import pytest
 import torch
 
 from harness import ceilings
@@ -32,17 +29,3 @@ def test_the_quickest_sample_counts():
             return next(self.times), call(batch[0])
 
     assert ceilings._seconds(Timer(), torch.Tensor) == 5e-3
-
-
-@pytest.mark.parametrize(
-    ("flops", "moved", "share"),
-    [(100.0, 1.0, 0.5), (1.0, 10.0, 0.05), (0.0, 1.0, None)],
-)
-def test_a_share_is_of_the_lower_roof(flops, moved, share):
-    found = ceilings.share_of_ceiling(
-        flops, moved, 2.0, {"float32_flop_per_s": 100.0, ceilings.COPY: 100.0}, "float32"
-    )
-    if share is None:
-        assert found is None
-    else:
-        assert math.isclose(found, share)
