@@ -30,7 +30,7 @@ def convolve(
     if padding_mode != "zeros" and any(padding):
         x, padding = pad_by_mode(x, padding, padding_mode), [0] * len(padding)
     given = x
-    x, weight = readable(x, weight, stride, padding)
+    x, weight = readable(x, weight, stride, padding, dilation)
     y = torch.convolution(
         x, weight, bias, stride, padding, dilation, False, [0] * len(padding), groups
     )
@@ -38,8 +38,9 @@ def convolve(
 
 
 def readable(
-    x: Tensor, weight: Tensor, stride: Sequence[int], padding: Sequence[int]
-) -> tuple[Tensor, Tensor]:
+    x: Tensor, weight: Tensor, stride: Sequence[int], padding: Sequence[int],
+    dilation: Sequence[int],
+) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Return `x` and `weight` in layouts that oneDNN convolves right, copied where need be.
 
     What PyTorch 2.13 does with other layouts on CPUs:
@@ -47,14 +48,15 @@ def readable(
     * bfloat16, channels_last or a part of such a tensor: with groups of one input channel and
       several outputs `x (1, 2, 4, 4)`, `w (4, 1, 3, 3)`, stride (1, 2) gives a wrong output;
       elsewhere, with one group too, the gradient of the weight is wrong, and some end the process.
-    * channels_last, one tap, a last axis of which no window sees a pixel: it reads beyond the
-      signal, and some end the process: `x (2, 3, 5, 2)`, stride 3, padding (2, 1).
+    * channels_last, an axis of which no window sees a pixel: it reads beyond the signal, and some
+      end the process: `x (2, 3, 5, 2)`, one tap, stride 3, padding (2, 1); or
+      `x (2, 2, 4, 7, 1)`, `w (6, 1, 3, 3, 1)`, stride (3, 3, 2), padding (0, 0, 1).
     * contiguous with another stride of the channels than such a tensor has: see `_unambiguous`.
     """
     x, weight = _unambiguous(x), _unambiguous(weight)
     if x.dim() < 4 or not x.is_cpu or (x.is_contiguous() and weight.is_contiguous()):
         return x, weight
-    misread = x.dtype is torch.bfloat16 or _sees_nothing(x, weight, stride, padding)
+    misread = x.dtype is torch.bfloat16 or _sees_nothing(x, weight, stride, padding, dilation)
     return (x.contiguous(), weight.contiguous()) if misread else (x, weight)
 
 
@@ -83,10 +85,16 @@ def _unambiguous(operand: Tensor) -> Tensor:
     return operand
 
 
-def _sees_nothing(x: Tensor, weight: Tensor, stride: Sequence[int], padding: Sequence[int]) -> bool:
-    """Whether no window of one tap sees a pixel of the last axis."""
-    size, step, edge = x.shape[-1], stride[-1], padding[-1]
-    if not edge or max(weight.shape[2:]) > 1:
+def _sees_nothing(
+    x: Tensor, weight: Tensor, stride: Sequence[int], padding: Sequence[int],
+    dilation: Sequence[int],
+) -> bool:  # fmt: skip
+    """Whether there is an axis of which no window sees a pixel."""
+    if not any(padding):
         return False
-    outputs = range((size + 2 * edge - 1) // step + 1)
-    return not any(0 <= q * step - edge < size for q in outputs)
+    axes = zip(x.shape[2:], weight.shape[2:], stride, padding, dilation, strict=True)
+    for size, k, s, p, d in axes:
+        starts = range(-p, size + p - d * (k - 1), s)
+        if p and not any(0 <= start + u * d < size for start in starts for u in range(k)):
+            return True
+    return False

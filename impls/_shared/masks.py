@@ -64,21 +64,20 @@ def convolve_present(
     A product that is not finite shows in every channel of the output that reads it: one per group,
     summed, tells whether there was one. What no window reads does no harm.
     """
-    if not mask.requires_grad and is_readable(x):
-        product = x * (mask if mask.dtype == x.dtype else mask.to(x.dtype))
-        if len(padding) == 3:
-            y = convolve_faster(
-                product, weight, bias, stride=stride, padding=padding, dilation=dilation,
-                groups=groups, padding_mode=padding_mode,
-            )  # fmt: skip
-        else:
-            y = convolve_eager(
-                product, weight, bias, stride, padding, dilation, groups, padding_mode
-            )
+    eager = is_readable(x)
+    geometry = {"stride": stride, "padding": padding, "dilation": dilation}
+
+    def convolved(signal: Tensor) -> Tensor:
+        # by the same form whatever stands in the holes: others round otherwise
+        if eager and len(padding) < 3:
+            return convolve_eager(signal, weight, bias, **geometry, groups=groups,
+                                  padding_mode=padding_mode)  # fmt: skip
+        form = convolve_faster if eager else convolve
+        return form(signal, weight, bias, **geometry, groups=groups, padding_mode=padding_mode)
+
+    if eager and not mask.requires_grad:
+        y = convolved(x * (mask if mask.dtype == x.dtype else mask.to(x.dtype)))
         read = y.select(1, 0) if groups == 1 else y[:, :: weight.shape[0] // groups]
         if isfinite(read.detach().sum().item()):
             return y
-    return convolve(
-        present(x, mask), weight, bias, stride=stride, padding=padding, dilation=dilation,
-        groups=groups, padding_mode=padding_mode,
-    )  # fmt: skip
+    return convolved(present(x, mask))

@@ -49,7 +49,7 @@ def forward(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry) 
         return convolve(x, weight, bias, **geometry._asdict())
     stride, padding, dilation, groups = geometry
     given = x
-    x, weight = readable(x, weight, stride, padding)
+    x, weight = readable(x, weight, stride, padding, dilation)
     y = torch.mkldnn_convolution(x, weight, bias, padding, stride, dilation, groups)
     return y if x is given else laid_out_like(given, y)
 
@@ -59,7 +59,7 @@ def backward(
 ) -> Gradients:
     """Return the gradients of signal, weight and bias, seen by no autograd."""
     stride, padding, dilation, groups = geometry
-    x, weight = readable(x, weight, stride, padding)
+    x, weight = readable(x, weight, stride, padding, dilation)
     # of few channels its gradient of the signal is the slower one
     is_slow = needed[0] and x.shape[1] < 4
     looped = not is_slow and is_looped(x.shape, weight.shape[2:], groups)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from harness.api import (
@@ -50,9 +51,17 @@ __all__ = [
 
 
 def _divides_exactly(case: ConvCase, tensors: Mapping[str, Value]) -> bool:
-    """Whether every `m'` is a multiple of 1/4, so that dividing rounds nothing."""
+    """Whether every `m'` is a multiple of 1/4 and its sums can be stored: then none is rounded."""
     updated = masked(*tensors.values(), **VARIANT.call_keywords(case)).mask
-    return updated is None or bool((updated * 4 == (updated * 4).round()).all())
+    if updated is None:
+        return True
+    importance = tensors["weight"].double().abs().flatten(2).sum(2)
+    total = importance.sum(1)
+    stored = [importance, total, updated.double() * total.view(-1, *(1 for _ in case.kernel_size))]
+    dtype = getattr(torch, case.dtype)
+    return torch.equal(updated * 4, (updated * 4).round()) and all(
+        torch.equal(sums.to(dtype).double(), sums) for sums in stored
+    )
 
 
 def _extra_roundings(case: ConvCase) -> int:
