@@ -28,6 +28,7 @@ from impls._shared.shapes import BIAS, SIGNAL
 from impls._shared.traits import CONVOLUTION
 from impls.boundary.border_apart import border_apart
 from impls.boundary.costs import of_padded_then_convolved
+from impls.boundary.gathered_border import explicit_alone, gathered_border
 from impls.boundary.layer import (
     BoundaryConv1d,
     BoundaryConv2d,
@@ -160,6 +161,12 @@ VARIANT = Variant(
             cost=of_padded_then_convolved,
             stored=_stored,
             lacks={Ability.CHANNELS_LAST: "the ring is joined to the image by copies"},
+        ),
+        Implementation(
+            name="gathered_border",
+            load=lambda: gathered_border,
+            within=explicit_alone,
+            stored=_stored,
         ),
         Implementation(name="border_apart", load=lambda: border_apart, stored=_stored),
         replace(compiled(lambda: border_apart), unsupported=_compiler_declines),

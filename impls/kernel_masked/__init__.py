@@ -46,6 +46,7 @@ from impls.kernel_masked.layer import (
 from impls.kernel_masked.named_masks import FAMILIES, make_kernel_mask
 from impls.kernel_masked.oracle import kernel_masked
 from impls.kernel_masked.reference import multiplied_weight
+from impls.kernel_masked.tap_products import may_pay, tap_products
 
 __all__ = [
     "VARIANT", "KernelMaskedConv1d", "KernelMaskedConv2d", "KernelMaskedConv3d",
@@ -150,6 +151,12 @@ VARIANT = Variant(
             stored=_stored,
             cost=of_multiplied_weight,
             lacks={Ability.SKIP_TAPS: "the whole kernel is convolved, 0 where it is masked"},
+        ),
+        Implementation(
+            name="tap_products",
+            load=lambda: tap_products,
+            pays=may_pay,
+            stored=_stored_by_lattices,
         ),
         Implementation(
             name="cheapest_cover", load=lambda: cheapest_cover, stored=_stored_by_covers

@@ -20,6 +20,8 @@ from impls.kernel_masked.reference import multiplied_weight
 # What one more convolution costs, in multiply-adds: its call, and a pass over the output.
 CALL_MACS = 3_000_000
 PASS_MACS_PER_OUTPUT = 48
+# Of fewer channels the library convolves only whole kernels fast.
+FEW_CHANNELS = 16
 
 
 class Windows(NamedTuple):
@@ -45,7 +47,7 @@ def cheapest_cover(
     A box of taps is a smaller kernel with a shifted padding, a lattice a dilated one. Either the
     hull of the kept taps is convolved, or disjoint lattices of them, whichever costs less.
     """
-    return _covered(_cheapest, (x, weight, bias, kernel_mask, mask), **options)
+    return _covered(cheapest, (x, weight, bias, kernel_mask, mask), **options)
 
 
 def disjoint_lattices(
@@ -60,7 +62,7 @@ def disjoint_lattices(
     return _covered(_parts, (x, weight, bias, kernel_mask, mask), **options)
 
 
-def _cheapest(
+def cheapest(
     whole: Lattice, parts: tuple[Lattice, ...], channels: int, outputs: int, wide: bool
 ) -> tuple[Lattice, ...]:
     """Return the hull or its parts, by the multiply-adds that each comes to."""
@@ -89,15 +91,17 @@ def _covered(
         return multiplied_weight(*tensors, bias_where=bias_where, **geometry)
     mode = geometry.pop("padding_mode", "zeros")
     try:
-        kept, uniform = _kept_taps(kernel_mask, weight.shape[2:].numel())
+        kept, uniform = kept_taps_of(kernel_mask, weight.shape[2:].numel())
     except RuntimeError:  # no value to read: a fake tensor, or inside of vmap
         return multiplied_weight(*tensors, bias_where=bias_where, padding_mode=mode, **geometry)
     shape = tuple(x.shape), tuple(weight.shape)
     # partial sums in low precision would be rounded once per part
     wide = weight.dtype in (torch.float32, torch.float64)
+    if wide and weight.shape[1] < FEW_CHANNELS:  # there the library is slow forward, not backward
+        wide = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
     windows = Windows(*(geometry[name] for name in Windows._fields[:4]))
     axes = tuple(windows.stride), tuple(windows.padding), tuple(windows.dilation)
-    lattices, exact = _decision(choose, kept, *shape, *axes, wide)
+    lattices, exact = decision(choose, kept, *shape, *axes, wide)
     if lattices[0].count == shape[1][2:]:
         if bias_where != "all" or not uniform:
             return multiplied_weight(*tensors, bias_where=bias_where, padding_mode=mode, **geometry)
@@ -121,7 +125,7 @@ def _covered(
 
 
 @lru_cache(maxsize=1024)
-def _decision(
+def decision(
     choose: Callable[..., tuple[Lattice, ...]], kept: tuple[bool, ...], x_shape: tuple[int, ...],
     weight_shape: tuple[int, ...], stride: Sequence[int], padding: Sequence[int],
     dilation: Sequence[int], wide: bool,
@@ -135,7 +139,7 @@ def _decision(
     return lattices, sum(lattice.taps for lattice in lattices) == sum(kept)
 
 
-def _kept_taps(kernel_mask: Tensor, taps: int) -> tuple[tuple[bool, ...], bool]:
+def kept_taps_of(kernel_mask: Tensor, taps: int) -> tuple[tuple[bool, ...], bool]:
     """Return which taps any filter keeps, and whether every filter keeps just these, with 1."""
     rows = kernel_mask.reshape(-1, taps)
     if rows.shape[0] == 1:

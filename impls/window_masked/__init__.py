@@ -34,6 +34,7 @@ from impls.window_masked.layer import (
     WindowMaskedConv3d,
 )
 from impls.window_masked.oracle import window_masked
+from impls.window_masked.output_blocks import by_output_blocks, count_blocks, of_blocks
 from impls.window_masked.reference import unfolded
 from impls.window_masked.tap_chunks import CHUNK, by_tap_chunks
 
@@ -74,6 +75,12 @@ def _stored_by_chunks(case: ConvCase, direction: Role | None) -> int:
     return _stored(case, direction) + (0 if direction is Role.BIAS else chunks)
 
 
+def _stored_by_blocks(case: ConvCase, direction: Role | None) -> int:
+    # each block of outputs adds to the filters' gradient
+    added = count_blocks(case) if direction is Role.WEIGHT else 0
+    return _stored_by_chunks(case, direction) + added
+
+
 def _load_triton() -> Callable[..., Tensor]:
     from impls.window_masked.triton_kernel import gathered
 
@@ -104,6 +111,12 @@ VARIANT = Variant(
             load=lambda: unfolded,
             stored=_stored,
             cost=of_products,
+        ),
+        Implementation(
+            name="output_blocks",
+            load=lambda: by_output_blocks,
+            stored=_stored_by_blocks,
+            cost=of_blocks,
         ),
         Implementation(
             name="tap_chunks",
