@@ -8,6 +8,7 @@ from typing import Any
 
 from harness.evidence import escaped
 from harness.law import Law
+from harness.limits import domain_in_words, limits_of
 from harness.results import ImplementationCard, LawCard, VariantCard
 from harness.table import Table, with_oracle
 from harness.variant import Kind, Variant
@@ -21,6 +22,7 @@ def variant_card(variant: Variant) -> VariantCard:
         source=variant.source,
         traits=tuple(sorted(trait.name for trait in variant.traits)),
         baseline=variant.reference.name,
+        domain=domain_in_words(variant),
         implementations=tuple(
             ImplementationCard(
                 name=i.name,
@@ -29,6 +31,7 @@ def variant_card(variant: Variant) -> VariantCard:
                 available=i.missing() is None,
                 reason=i.missing(),
                 origin=i.origin,
+                limits=limits_of(variant, i),
             )
             for i in with_oracle(variant)
         ),

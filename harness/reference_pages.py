@@ -8,16 +8,15 @@ import inspect
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from enum import EnumType
 from types import ModuleType
 from typing import Any
 
 from torch import nn
 
-from harness.case import DTYPES, ConvCase
 from harness.docstrings import arguments_of, definition_of, prose, signature, told
 from harness.evidence import escaped
+from harness.limits import domain_in_words, limits_of
 from harness.table import Table
 from harness.variant import Implementation, Variant
 
@@ -70,18 +69,12 @@ def _about(variant: Variant) -> Iterator[str]:
     yield f"Source: {escaped(variant.source)}.{definition}"
     yield ""
     takes = ", ".join(f"`{arg.name}` ({arg.role})" for arg in variant.args)
-    domain = variant.domain
-    limits = [f"{', '.join(map(str, domain.ranks))} spatial axes"]
-    limits += ["odd kernels"] * domain.odd_kernels
-    limits += ["no padding argument: the output has the input's size"] * domain.same_size
-    limits += ["stride 1"] * (not domain.strides) + ["dilation 1"] * (not domain.dilations)
-    limits += ["one source per subset of the axes"] * domain.sources
-    yield f"Takes {takes}. Domain: {'; '.join(limits)}."
+    yield f"Takes {takes}. Domain: {domain_in_words(variant)}."
 
 
 def _row(variant: Variant, one: Implementation) -> str:
     needs = ", ".join(sorted(map(str, one.needs)))
-    cells = (f"`{one.name}`", str(one.kind), _how(one), needs, "; ".join(_limits(variant, one)))
+    cells = (f"`{one.name}`", str(one.kind), _how(one), needs, "; ".join(limits_of(variant, one)))
     return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
 
@@ -90,18 +83,6 @@ def _how(one: Implementation) -> str:
     if one.model == "compiled":
         return "an implementation of the variant, by `torch.compile`"
     return "" if one.needs else prose((inspect.getdoc(one.load()) or "").split("\n\n")[0])
-
-
-def _limits(variant: Variant, one: Implementation) -> list[str]:
-    """Return why it declines the benchmark's cases in some dtype, and what it declares to lack."""
-    drawn = [ConvCase.parse(line) for line in variant.cases.values()]
-    cases = [replace(case, dtype=dtype) for case in drawn for dtype in DTYPES]
-    reasons = dict.fromkeys(filter(None, map(one.unsupported, cases)))
-    lacks = (f"not {ability.name.lower()}: {reason}" for ability, reason in one.lacks.items())
-    flags = ["no gradients"] * (not one.differentiable) + ["not deterministic"] * (
-        not one.deterministic
-    )
-    return [*flags, *reasons, *lacks]
 
 
 def _choices(variant: Variant) -> Iterator[str]:

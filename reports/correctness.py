@@ -8,13 +8,12 @@ from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator
 
 from harness.comparison import GeometricMean
 from harness.results import LoadedRun, Outcome, VariantCard, Verdict
 from reports import frame
 from reports.doubt import Doubts
-from reports.look import MARKERS, PALETTE, WIDTH, plain_ticks, style
+from reports.look import MARKERS, PALETTE, WIDTH, log_ticks, style
 
 
 def law_matrix(card: VariantCard, laws: pd.DataFrame, run: LoadedRun) -> dict[str, Any]:
@@ -80,7 +79,8 @@ def errors(
         for mean in means
         if mean.direction == "forward" and mean.ratio is not None
     }
-    baselines = {(mean.variant, mean.baseline) for mean in means}
+    compared = {mean.variant: mean.baseline for mean in means}
+    baselines = set(compared.items())
     return [
         {
             "number": number, "variant": variant, "implementation": implementation,
@@ -91,6 +91,7 @@ def errors(
             "errors": found,
             "doubt": str(doubtful[variant, implementation].outcome)
             if (variant, implementation) in doubtful else "",
+            "spoiled": (variant, compared.get(variant, "")) in doubtful,
         }
         for number, ((variant, implementation), found) in enumerate(
             ((key, found) for key, found in worst.items() if found), start=1
@@ -102,7 +103,8 @@ def error_figure(rows: Sequence[dict[str, Any]], dtype: str) -> Figure | None:
     """Draw error over bound against the ratio of time, one numbered dot per implementation."""
     drawn = [
         row for row in rows
-        if row["ratio"] and dtype in row["errors"] and not row["doubt"] and not row["is_baseline"]
+        if row["ratio"] and dtype in row["errors"] and not row["is_baseline"]
+        and not row["doubt"] and not row["spoiled"]
     ]  # fmt: skip
     drawn = [row for row in drawn if row["errors"][dtype] > 0]
     if not drawn:
@@ -128,12 +130,8 @@ def error_figure(rows: Sequence[dict[str, Any]], dtype: str) -> Figure | None:
         axes.set(
             xlabel="time / time of the baseline, forward", ylabel=f"largest error / bound, {dtype}"
         )
-        ticks = [0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0]
         low, high = min([*x, 0.8]) / 1.1, max([*x, 1.25]) * 1.1
         axes.set_xlim(low, high)
-        chosen = [tick for tick in ticks if low <= tick <= high]
-        axes.set_xticks(chosen, [f"{tick:g}" for tick in chosen])
-        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-        plain_ticks(axes.yaxis)
-        axes.minorticks_off()
+        for axis in (axes.xaxis, axes.yaxis):
+            log_ticks(axis)
     return figure

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,16 +11,17 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
-from matplotlib.patches import PathPatch
+from matplotlib.patches import PathPatch, Rectangle
 from matplotlib.path import Path
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from reports.frame import records
 from reports.heat import no_ratio
-from reports.look import MARKERS, PALETTE, WIDTH, clipped, style
-from reports.words import word
+from reports.look import MARKERS, PALETTE, WIDTH, clipped, crossed, lines_named, style, title
 
 ROW = 0.215
+_DRAWN = (
+    "implementation", "direction", "ratio", "ratio_low", "ratio_high", "verdict", "status", "no_claim",
+)  # fmt: skip
 MOST_DOTS = 1500
 
 # Steps that a reader can multiply in the head, from fine to coarse.
@@ -39,19 +41,29 @@ def forest(rows: pd.DataFrame, processes: pd.DataFrame, *, group: str, margin: f
 
     Args:
         rows: `group`, implementation, direction, ratio, ratio_low, ratio_high, verdict, status,
-            doubt; a row in doubt is no claim, and drawn as a grey cross.
+            no_claim, the words for why a row claims nothing: it is drawn as a grey cross.
         processes: `group`, implementation, direction, ratio; one faint dot each.
         group: the column that gathers lines under one heading.
         margin: half-width of the shaded band in which ratios count as the same.
     """
     places, headings, height = _places(rows, group)
-    doubts = {(str(r[group]), r["implementation"]): r["doubt"] for r in records(rows)}
-    names = [
-        f"✗ {name} ({word(doubts[where, name])})" if doubts[where, name] else name
-        for where, name in places
-    ]
+    found = records(rows[[group, *_DRAWN]])
+    spoiled = {(str(r[group]), r["implementation"]): r["no_claim"] for r in found}
+    seen: dict[str, tuple[list[float], list[float]]] = {}
+    for row in (
+        records(processes[[group, "implementation", "direction", "ratio"]])
+        if len(processes)
+        else ()
+    ):
+        x, y = seen.setdefault(row["direction"], ([], []))
+        x.append(row["ratio"])
+        y.append(places[str(row[group]), row["implementation"]])
+    names = [crossed(name, spoiled[where, name]) for where, name in places]
     labels = clipped(
-        [name if headings else where for name, (where, _) in zip(names, places, strict=True)]
+        [
+            name if headings else f"{where} · {name}"
+            for name, (where, _) in zip(names, places, strict=True)
+        ]
     )
     bold = clipped([text for _, text in headings])
     directions = list(rows["direction"].unique())
@@ -60,33 +72,23 @@ def forest(rows: pd.DataFrame, processes: pd.DataFrame, *, group: str, margin: f
         figure = Figure(figsize=(WIDTH, inches))
         wide = [0.066 * len(label) for label in labels] + [0.08 * len(label) for label in bold]
         left = 0.15 + max(wide, default=0.0)
-        figure.subplots_adjust(
-            left=left / WIDTH, right=0.985, wspace=0.06,
-            bottom=0.5 / inches, top=1 - 0.3 / inches,
-        )  # fmt: skip
-        panels = figure.subplots(1, len(directions), sharex=True, sharey=True, squeeze=False)[0]
         limits = _limits(rows, processes, margin)
+        span = (0.985 * WIDTH - left + 0.2) / len(directions)
+        panels = [
+            _panel(figure, (left + place * span, 0.5, span - 0.2, inches - 0.8), limits, margin)
+            for place in range(len(directions))
+        ]
         for panel, direction in zip(panels, directions, strict=True):
-            _ratio_axis(panel, limits, margin)
-            panel.set_title(*clipped([direction]))
-            dots = processes[processes["direction"] == direction] if len(processes) else processes
-            if 0 < len(dots) <= MOST_DOTS:
-                pairs = zip(dots[group], dots["implementation"], strict=True)
-                heights = [places[str(g), i] for g, i in pairs]
-                panel.add_patch(_dots(list(dots["ratio"]), heights))
-            _draw_rows(panel, rows[rows["direction"] == direction], places, group, limits)
-            panel.set(
-                ylim=(max(height, 1.0) - 0.4, -0.7), xlabel="time / time of the baseline", ylabel=""
-            )
-            panel.grid(visible=False, axis="y")
-        panels[0].set_yticks([*places.values(), *(place for place, _ in headings)], labels + bold)
-        panels[0].tick_params(axis="y", length=0)
-        for panel in panels[1:]:
-            panel.tick_params(axis="y", length=0, labelleft=False)
-        for label in panels[0].get_yticklabels()[len(places) :]:
-            label.set_fontweight("bold")
-        for label in panels[0].get_yticklabels()[: len(places)] if headings else ():
-            label.set_color(PALETTE["quiet"])
+            title(panel, clipped([direction])[0])
+            dots = seen.get(direction, ([], []))
+            if 0 < len(dots[0]) <= MOST_DOTS:
+                panel.add_artist(_dots(*dots))
+            own = [row for row in found if row["direction"] == direction]
+            _draw_rows(panel, own, places, group, limits)
+            panel.set_ylim(max(height, 1.0) - 0.4, -0.7)
+        quiet: dict[str, Any] = {"color": PALETTE["quiet"]} if headings else {}
+        lines_named(panels[0], places.values(), labels, size=8.8, **quiet)
+        lines_named(panels[0], [y for y, _ in headings], bold, size=8.8, fontweight="bold")
     return figure
 
 
@@ -165,25 +167,27 @@ def _process_names(processes: Iterable[object], blocks: int) -> list[str]:
 
 def _draw_rows(
     panel: Axes,
-    rows: pd.DataFrame,
+    rows: Sequence[Mapping[str, Any]],
     places: dict[tuple[str, str], float],
     group: str,
     limits: tuple[float, float],
 ) -> None:
     marks: dict[str, list[tuple[float, float]]] = {}
     lines: dict[str, list[list[tuple[float, float]]]] = {}
-    for row in records(rows):
+    for row in rows:
         y = places[str(row[group]), row["implementation"]]
-        if pd.isna(row["ratio"]):
+        if row["ratio"] is None:
             panel.text(
                 limits[0] * 1.02, y, no_ratio(row["status"]),
                 va="center", size=7, color=PALETTE["quiet"], style="italic",
             )  # fmt: skip
             continue
-        kind = "" if row["doubt"] else str(row["verdict"])
+        kind = "" if row["no_claim"] else str(row["verdict"])
         marks.setdefault(kind, []).append((float(row["ratio"]), y))
-        if not pd.isna(row["ratio_low"]):
-            low, high = np.clip([row["ratio_low"], row["ratio_high"]], *limits)
+        if row["ratio_low"] is not None:
+            low, high = (
+                min(max(row[end], limits[0]), limits[1]) for end in ("ratio_low", "ratio_high")
+            )
             lines.setdefault(kind, []).append([(low, y), (high, y)])
     for kind, places_of in marks.items():
         color = PALETTE[kind.lower() or "unresolved"]
@@ -198,14 +202,38 @@ def _draw_rows(
         )  # fmt: skip
 
 
-def _ratio_axis(panel: Axes, limits: tuple[float, float], margin: float) -> None:
+def _panel(
+    figure: Figure, place: tuple[float, float, float, float], limits: tuple[float, float],
+    margin: float,
+) -> Axes:  # fmt: skip
+    """Return axes at a place in inches, with a logarithmic grid and its numbers.
+
+    Frame, grid and numbers are drawn as they are: axes that look for their own take half of the
+    time of the figure.
+    """
+    wide, high = figure.get_size_inches()
+    left, bottom, width, height = place
+    panel = figure.add_axes((left / wide, bottom / high, width / wide, height / high))
+    panel.set_axis_off()
     panel.set_xscale("log")
     panel.set_xlim(*limits)
-    panel.xaxis.set_major_locator(FixedLocator(_ticks(limits)))
-    panel.xaxis.set_minor_locator(NullLocator())
-    panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    down, across = panel.get_xaxis_transform(), panel.transAxes
+    ticks = _ticks(limits)
+    grid = [[(tick, 0.0), (tick, 1.0)] for tick in ticks]
+    panel.add_artist(
+        LineCollection(grid, colors=PALETTE["grid"], linewidths=0.6, transform=down, zorder=0.5)
+    )
+    frame = Rectangle((0, 0), 1, 1, transform=across, fill=False, edgecolor=PALETTE["grid"])
+    panel.add_artist(frame)
+    small: dict[str, Any] = {"ha": "center", "va": "top", "color": PALETTE["quiet"]}
+    for tick in ticks:
+        panel.text(tick, -0.07 / height, f"{tick:g}", transform=down, size=8.8, **small)
+    panel.text(
+        0.5, -0.27 / height, "time / time of the baseline", transform=across, size=9.6, **small
+    )
     panel.axvspan(1 / (1 + margin), 1 + margin, color=PALETTE["band"], linewidth=0, zorder=0)
     panel.axvline(1.0, color=PALETTE["quiet"], linewidth=0.9, zorder=1)
+    return panel
 
 
 def _limits(rows: pd.DataFrame, processes: pd.DataFrame, margin: float) -> tuple[float, float]:

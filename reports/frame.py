@@ -23,6 +23,7 @@ from harness.comparison import (
 from harness.results import LoadedRun, Measurement, Outcome, Status, VariantCard, Verdict
 from reports.doubt import Doubts
 from reports.lines import plugin_options, replay_line, timing_line
+from reports.words import no_claim
 
 CELL = ("variant", "case", "case_name", "direction", "dtype", "device", "threads", "flags")
 
@@ -83,8 +84,8 @@ def cells_frame(
 
     Columns: the identity of the cell, `status`, `reason`, `proof`; medians, ratios and verdicts of
     the comparison; bytes; the geometry of the case; `ratio_memory`, `macs_per_ns`; `replay` and
-    `timing` lines; `doubt`, the outcome that keeps the implementation from claiming, if any;
-    `anchor`, a stable id of the row.
+    `timing` lines; `doubt` and `baseline_doubt`, the outcomes that keep the implementation and its
+    baseline from claiming, if any; `no_claim`, the same in words; `anchor`, a stable id of the row.
     """
     plugins = plugin_options(loaded.run.argv)
     compared = {(*_cell(row), row.implementation, row.placebo): row for row in comparisons}
@@ -100,7 +101,8 @@ def cells_frame(
     for key, rows in (groups or grouped(loaded.measurements)).items():
         row, comparison = deciding_row(rows), compared.get(key)
         refuted = row.status is Status.REFUTED
-        doubt = doubtful.get((row.variant, row.implementation))
+        doubt = _outcome(doubtful, row.variant, row.implementation)
+        spoiled = _outcome(doubtful, row.variant, comparison.baseline) if comparison else ""
         records.append(
             {name: getattr(row, name) for name in CELL}
             | {
@@ -126,7 +128,9 @@ def cells_frame(
             | {
                 "replay": replay_line(row) + plugins,
                 "timing": timing_line(row) + plugins,
-                "doubt": str(doubt.outcome) if doubt else "",
+                "doubt": doubt,
+                "baseline_doubt": spoiled,
+                "no_claim": no_claim(doubt, spoiled),
                 "anchor": anchor("row", *key),
             }
         )
@@ -196,16 +200,28 @@ def drift_frame(measurements: Iterable[Measurement]) -> pd.DataFrame:
     return pd.DataFrame(paces, columns=["process", "block", "relative"])
 
 
-def means_frame(means: Sequence[GeometricMean]) -> pd.DataFrame:
-    """Return one row per geometric mean; `label` is the variant and where it ran, if that differs."""
+def means_frame(means: Sequence[GeometricMean], doubtful: Doubts) -> pd.DataFrame:
+    """Return one row per geometric mean; `label` is the variant and where it ran, if that differs.
+
+    `no_claim` says in words why a mean claims nothing, empty where it may.
+    """
     places = place_labels(means)
     return pd.DataFrame.from_records(
         [
             _record(row)
             | {"label": " · ".join(filter(None, (row.variant, places[row.device, row.threads])))}
+            | {"no_claim": unclaimed(row, doubtful)}
             for row in means
         ]
     )
+
+
+def unclaimed(mean: GeometricMean, doubtful: Doubts) -> str:
+    """Return in words why a mean claims nothing, empty where it may."""
+    own, base = (
+        _outcome(doubtful, mean.variant, name) for name in (mean.implementation, mean.baseline)
+    )
+    return no_claim(own, base)
 
 
 def place_labels(means: Iterable[GeometricMean]) -> dict[tuple[str, int], str]:
@@ -231,6 +247,11 @@ def anchor(kind: str, *parts: object) -> str:
     """Return an id for a link: stable between runs, safe whatever `parts` hold."""
     text = "\0".join(map(str, parts)).encode("utf-8", "surrogatepass")
     return f"{kind}-{hashlib.sha256(text).hexdigest()[:10]}"
+
+
+def _outcome(doubtful: Doubts, variant: str, implementation: str) -> str:
+    doubt = doubtful.get((variant, implementation))
+    return str(doubt.outcome) if doubt else ""
 
 
 def _cell(row: Measurement | Comparison) -> tuple[object, ...]:

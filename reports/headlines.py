@@ -48,15 +48,18 @@ def headline(
         if wide and not spoiled:
             best = min(wide, key=lambda mean: mean.ratio or math.inf)
             entries.append(_entry(best) | {"place": places[place]})
-    rows = cells[(cells["variant"] == card.name) & ~cells["placebo"]] if len(cells) else cells
     left_out = [
         {"name": name, "doubt": doubt, "is_baseline": name in baselines}
         for (variant, name), doubt in doubtful.items()
         if variant == card.name
     ]
-    reason = "" if entries else no_number(card, rows)
-    if reason and left_out and len(rows) and rows["ratio"].notna().any():
-        reason = "no ratio between implementations that every law accepts"
+    reason = ""
+    if not entries:
+        rows = cells[(cells["variant"] == card.name) & ~cells["placebo"]] if len(cells) else cells
+        judged = left_out and len(rows) and rows["ratio"].notna().any()
+        reason = no_number(card, rows)
+        if judged:
+            reason = "no ratio between implementations that every law accepts"
     return {
         "name": card.name,
         "entries": entries,

@@ -13,9 +13,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from reports.frame import records
-from reports.look import PALETTE, WIDTH, clipped, style
+from reports.look import PALETTE, WIDTH, clipped, crossed, lines_named, style
 from reports.words import word
 
+LONGEST = 44
+"""Letters of the name of a line."""
 Held = Mapping[tuple[str, str], Mapping[Any, Any]]
 
 
@@ -26,18 +28,21 @@ def ratio_map(rows: pd.DataFrame) -> Figure:
     is faster than the baseline, the other slower. Grey words are no ratio.
 
     Args:
-        rows: variant, implementation, label, ratio, verdict, status, macs, doubt.
+        rows: variant, implementation, label, ratio, verdict, status, macs, no_claim.
     """
     rows = rows.assign(line=_lines(rows))
     # what nobody selected is told in the tables; here it would only push the rest apart
     tried = rows[rows["status"] != "NOT_SELECTED"]
     rows = rows[rows["line"].isin(tried["line"])]
     lines, labels = list(rows["line"].unique()), _by_size(rows)
-    held = {(row["line"], row["label"]): row for row in records(rows)}
+    held = {
+        (row["line"], row["label"]): row
+        for row in records(rows[["line", "label", "ratio", "verdict", "status", "no_claim"]])
+    }
     ratios = np.array([[_ratio_at(held, line, label) for label in labels] for line in lines])
     logs = np.log2(ratios)
     reach = max(0.5, float(np.nanmax(np.abs(logs), initial=0.0)))
-    shown, across = clipped(lines, 44), clipped(labels)
+    shown, across = clipped(lines, LONGEST), clipped(labels)
     # slanted names of cases need height too: half an em per letter, at 30 degrees
     below = 0.15 + 0.036 * max(map(len, across), default=0)
     height = below + 0.1 + 0.27 * max(len(lines), 2)
@@ -52,16 +57,17 @@ def ratio_map(rows: pd.DataFrame) -> Figure:
             logs, ax=axes, cmap=sns.diverging_palette(243, 30, s=85, l=45, as_cmap=True),
             vmin=-reach, vmax=reach, cbar=False, linewidths=1, linecolor="none",
             annot=np.vectorize(_short)(ratios), fmt="", annot_kws={"size": 8},
-            mask=np.isnan(logs), xticklabels=across, yticklabels=shown,
+            mask=np.isnan(logs), xticklabels=False, yticklabels=False,
         )  # fmt: skip
+        lines_named(axes, np.arange(len(shown)) + 0.5, shown, size=8.8)
+        for place, name in enumerate(across):
+            axes.text(
+                place + 0.5, len(shown) + 0.2, name, rotation=30, rotation_mode="anchor", size=8.8,
+                ha="right", va="center", color=PALETTE["quiet"],
+            )  # fmt: skip
         _mark(axes, logs, held, lines, labels)
         axes.set(xlabel="", ylabel="")
         axes.grid(visible=False)
-        axes.tick_params(axis="both", length=0)
-        axes.tick_params(axis="x", rotation=30)
-        axes.tick_params(axis="y", rotation=0)
-        for text in axes.get_xticklabels():
-            text.set(horizontalalignment="right", rotation_mode="anchor")
     return figure
 
 
@@ -75,7 +81,7 @@ def _mark(axes: Axes, logs: Any, held: Held, lines: list[str], labels: list[str]
                 column + 0.5, line + 0.5, no_ratio(row["status"]), size=6.5,
                 ha="center", va="center", color=PALETTE["quiet"],
             )  # fmt: skip
-        elif row["verdict"] == "UNRESOLVED" or row["doubt"]:
+        elif row["verdict"] == "UNRESOLVED" or row["no_claim"]:
             axes.fill_between(
                 [column, column + 1], line, line + 1, facecolor="none", hatch="///",
                 edgecolor=PALETTE["unresolved"], alpha=0.35, linewidth=0,
@@ -83,7 +89,7 @@ def _mark(axes: Axes, logs: Any, held: Held, lines: list[str], labels: list[str]
     sure = logs.copy()
     for line, column in np.ndindex(logs.shape):
         row = held.get((lines[line], labels[column]))
-        if row is None or row["verdict"] not in {"FASTER", "SLOWER"} or row["doubt"]:
+        if row is None or row["verdict"] not in {"FASTER", "SLOWER"} or row["no_claim"]:
             sure[line, column] = np.nan
     for line, column in np.argwhere(sure[:, :-1] * sure[:, 1:] < 0):
         axes.vlines(column + 1, line, line + 1, color=PALETTE["ink"], linewidth=2.2)
@@ -96,7 +102,8 @@ def no_ratio(status: str) -> str:
 
 def _lines(rows: pd.DataFrame) -> pd.Series:
     names = rows["variant"] + " / " + rows["implementation"]
-    return names.where(rows["doubt"] == "", "✗ " + names + " (" + rows["doubt"].map(word) + ")")
+    told = [crossed(*pair, LONGEST) for pair in zip(names, rows["no_claim"], strict=True)]
+    return pd.Series(told, index=rows.index)
 
 
 def _by_size(rows: pd.DataFrame) -> list[str]:

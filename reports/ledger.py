@@ -9,12 +9,16 @@ from typing import Any
 import pandas as pd
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator
 
 from harness.case import CaseError, ConvCase
 from reports import frame
-from reports.look import MARKERS, PALETTE, WIDTH, plain_ticks, style
+from reports.look import MARKERS, PALETTE, WIDTH, log_ticks, style
 
+_SAME = ("case", "device", "threads", "flags", "dtype")
+_LEDGER = (
+    "variant", *_SAME, "macs", "implementation", "doubt", "is_baseline", "saved_bytes", "direction",
+    "peak_bytes", "label",
+)  # fmt: skip
 COPY = "copy_bytes_per_s"
 _ITEM = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
 
@@ -23,13 +27,13 @@ def ledger(cells: pd.DataFrame) -> list[dict[str, Any]]:
     """Return the bytes of every implementation in the largest case of its variant."""
     if not len(cells) or cells["peak_bytes"].isna().all():
         return []
-    rows = cells[~cells["placebo"] & cells["peak_bytes"].notna()]
+    rows = cells.loc[~cells["placebo"] & cells["peak_bytes"].notna(), list(_LEDGER)]
     found = []
     for variant, own in rows.groupby("variant", sort=False):
         sizes = own["macs"].astype("Float64").fillna(0)
         largest = own.iloc[int(sizes.to_numpy(dtype=float).argmax())]
         same = own
-        for name in ("case", "device", "threads", "flags", "dtype"):
+        for name in _SAME:
             same = same[same[name] == largest[name]]
         table: dict[str, dict[str, Any]] = {}
         for row in frame.records(same):
@@ -103,9 +107,7 @@ def rate_figure(rows: pd.DataFrame, roof: tuple[float, float] | None = None) -> 
                 linewidth=1.2,
             )  # fmt: skip
         for axis in (axes.xaxis, axes.yaxis):
-            axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-            plain_ticks(axis)
-        axes.minorticks_off()
+            log_ticks(axis)
     return figure
 
 
@@ -125,7 +127,7 @@ def _marks(
             starts[cell] = place
             marks.setdefault("BASELINE", []).append(place)
             continue
-        marks.setdefault("" if row["doubt"] else row["verdict"], []).append(place)
+        marks.setdefault("" if row["no_claim"] else row["verdict"], []).append(place)
         if cell in starts:
             lines.append([starts[cell], place])
     return marks, lines

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import shlex
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from harness.comparison import (
     Speed,
     summarize_placebo,
 )
+from harness.disturbances import flagged
 from harness.evidence import Evidence, load_evidence
 from harness.results import LoadedRun, VariantCard, load_run
 from reports import correctness, figures, frame, heat, ledger, relations, words
@@ -25,12 +28,14 @@ from reports.budget import Profile, budgets, read_profile
 from reports.doubt import Doubts
 from reports.facts import Facts
 from reports.headlines import headline, no_number
+from reports.look import style
 from reports.payload import packed
 from reports.pictures import picture
 from reports.rendering import environment
 from reports.rivals import choices, rivals
 from reports.summary import embedded, summary
 from reports.vector import svg
+from reports.work import work
 
 # Columns of the downloads, in order; everything else can be derived from them.
 EXPORTED = (
@@ -38,7 +43,7 @@ EXPORTED = (
     "dtype", "device", "threads", "flags", "status", "reason", "median_ns", "baseline",
     "baseline_median_ns", "ratio", "ratio_low", "ratio_high", "p_value", "p_adjusted", "verdict",
     "processes", "samples", "outliers", "peak_bytes", "saved_bytes", "ratio_memory", "macs", "doubt",
-    "proof", "replay", "timing", "label", "anchor",
+    "baseline_doubt", "proof", "replay", "timing", "label", "anchor",
 )  # fmt: skip
 MOST_CASES = 40
 """Columns of a heat map beyond which it cannot be read."""
@@ -50,12 +55,25 @@ def write_page(run_folder: Path, target: Path) -> Path:
     Raises:
         ResultsError: the folder cannot be read.
     """
-    evidence = load_evidence(Path(run_folder) / "evidence")
-    text = render(load_run(run_folder), read_profile(run_folder), evidence)
+    with _uncollected(), style():
+        evidence = load_evidence(Path(run_folder) / "evidence")
+        text = render(load_run(run_folder), read_profile(run_folder), evidence)
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
     return target
+
+
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """Leave garbage for a moment: figures are all cycles, and looking for them takes a quarter."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
 
 
 def render(
@@ -76,6 +94,7 @@ def render(
         run=run.run,
         command=shlex.join(run.run.argv),
         damage=run.damage,
+        by_process=_by_process(run.run.settings),
         placebo=summarize_placebo(facts.comparisons),
         headlines=[
             headline(card, facts.means, facts.cells, facts.doubtful, facts.places)
@@ -98,6 +117,8 @@ def render(
         ledger=ledger.ledger(facts.cells),
         rate_plot=_rate_plot(rates, run),
         roof=_roof(rates, run),
+        work=work(run),
+        disturbed=flagged(run.measurements),
         evidence=sorted(evidence, key=lambda table: not pictures[table.name]),
         pictures=pictures,
         profile=profile if isinstance(profile, str) else "",
@@ -108,13 +129,16 @@ def render(
     )
 
 
+def _by_process(settings: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Return the settings that tell about one process each, in the order of their numbers."""
+    own = [pair for pair in settings.items() if pair[0].startswith("process ")]
+    return sorted(own, key=lambda pair: (len(pair[0]), pair[0]))
+
+
 def _overview(facts: Facts) -> Markup | None:
-    rows = frame.means_frame(facts.means)
+    rows = frame.means_frame(facts.means, facts.doubtful)
     if not len(rows) or rows["ratio"].isna().all():
         return None
-    keys = zip(rows["variant"], rows["implementation"], strict=True)
-    found = [facts.doubtful.get(key) for key in keys]
-    rows["doubt"] = [str(doubt.outcome) if doubt else "" for doubt in found]
     rows["status"] = "MEASURED"
     rows["direction"] = rows["direction"].map(words.direction)
     drawn = figures.forest(rows, rows.iloc[:0], group="label", margin=MARGIN)
@@ -147,9 +171,9 @@ def _found(mean: GeometricMean, doubtful: Doubts) -> str:
         return f"{name}: no ratio"
     low, high = words.format_ratio(mean.ratio_low), words.format_ratio(mean.ratio_high)
     ends = f" [{low}, {high}]" if low else ""
-    doubt = doubtful.get((mean.variant, mean.implementation))
-    said = f"{doubt.outcome} by a law, no claim" if doubt else str(mean.verdict)
-    return f"{name}: {words.format_ratio(mean.ratio)}{ends} {words.word(said)}"
+    spoiled = frame.unclaimed(mean, doubtful)
+    said = f"no claim, {spoiled}" if spoiled else words.word(mean.verdict)
+    return f"{name}: {words.format_ratio(mean.ratio)}{ends} {said}"
 
 
 def _drift(run: LoadedRun) -> Markup | None:
@@ -257,6 +281,7 @@ def _payload(facts: Facts, render_strip: Any) -> dict[str, Any]:
              mean.ratio, mean.ratio_low, mean.ratio_high, mean.p_adjusted, str(mean.verdict)]
             for mean in facts.means
         ],
+        "baselines": {mean.variant: mean.baseline for mean in facts.means},
         "doubts": [[*key, str(doubt.outcome)] for key, doubt in facts.doubtful.items()],
         "rivals": {
             card.name: rivals(card, run, facts.cells, facts.doubtful, facts.places, render_strip)

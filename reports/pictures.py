@@ -12,7 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from harness.evidence import Evidence
-from reports.look import PALETTE, WIDTH, clipped, plain_ticks, style
+from reports.look import PALETTE, WIDTH, clipped, lines_named, plain_ticks, style, title
+from reports.mosaic import atlas, mean_maps
 from reports.vector import svg
 
 MARKERS = "osD^v<>P"
@@ -25,7 +26,12 @@ def picture(evidence: Evidence) -> Markup | None:
     data = pd.DataFrame(list(evidence.rows), columns=list(evidence.columns))
     try:
         figure = _PICTURES[evidence.name](data)
-    except (KeyError, ValueError, TypeError):  # the page shows the table whatever it holds
+    except (
+        KeyError,
+        ValueError,
+        TypeError,
+        ArithmeticError,
+    ):  # the page shows the table whatever it holds
         return None
     text = f"{evidence.about} The table below has the numbers."
     return svg(figure, f"evidence-{evidence.name}", evidence.title, text)
@@ -47,7 +53,7 @@ def _border_error(data: pd.DataFrame) -> Figure:
                 _lines(axes, own["n"], {m: own[m] for m in methods}, named=place == len(sides) - 1)
                 axes.set(yscale="log", xlabel="n" if line == len(fields) - 1 else "")
                 plain_ticks(axes.yaxis)
-                axes.set_title(f"{field}, {side}", size=8.5)
+                title(axes, f"{field}, {side}", size=8.5)
                 axes.set_ylabel("" if place else "mean absolute error")
     return figure
 
@@ -66,11 +72,11 @@ def _convergence(data: pd.DataFrame) -> Figure:
                 row["method"]: pd.Series([row[g] for g in grids]) for _, row in own.iterrows()
             }
             axes.set(xscale="log", yscale="log", xlabel="steps a side")
-            plain_ticks(axes.yaxis)
+            for axis in (axes.xaxis, axes.yaxis):
+                plain_ticks(axis)
             _lines(axes, steps, curves, named=place == len(keys) - 1)
             axes.set_xticks(list(steps), [str(step) for step in steps])
-            axes.minorticks_off()
-            axes.set_title(f"{kernel}, {dtype}", size=8.5)
+            title(axes, f"{kernel}, {dtype}", size=8.5)
             axes.set_ylabel("" if place else "mean absolute error")
     return figure
 
@@ -81,7 +87,7 @@ def _activations(data: pd.DataFrame) -> Figure:
         raise ValueError("no row is about present positions")
     with style():
         figure = Figure(figsize=(WIDTH, 2.7))
-        figure.subplots_adjust(left=0.075, right=0.9, top=0.88, bottom=0.18, wspace=0.3)
+        figure.subplots_adjust(left=0.06, right=0.9, top=0.88, bottom=0.18, wspace=0.42)
         names = ("mean", "deviation", "skewness", "kurtosis")
         for place, (name, axes) in enumerate(
             zip(names, figure.subplots(1, len(names)), strict=True)
@@ -98,7 +104,7 @@ def _activations(data: pd.DataFrame) -> Figure:
             if name == "kurtosis":
                 axes.axhline(3.0, color=PALETTE["quiet"], linewidth=0.9, linestyle="--")
             axes.set(xlabel="stage", ylabel="")
-            axes.set_title(name, size=8.5)
+            title(axes, name, size=8.5)
     return figure
 
 
@@ -116,9 +122,10 @@ def _crossover(data: pd.DataFrame) -> Figure:
         sns.heatmap(
             logs, ax=axes, cmap=sns.diverging_palette(243, 30, s=85, l=45, as_cmap=True),
             vmin=-reach, vmax=reach, cbar=False, linewidths=1, annot=ratios, fmt=".2f",
-            annot_kws={"size": 8}, yticklabels=lines,
+            annot_kws={"size": 8}, yticklabels=False,
             xticklabels=[name.removesuffix(" present") for name in shares],
         )  # fmt: skip
+        lines_named(axes, np.arange(len(lines)) + 0.5, lines, size=8.8)
         for line, place in np.argwhere(logs[:, :-1] * logs[:, 1:] < 0):
             axes.vlines(place + 1, line, line + 1, color=PALETTE["ink"], linewidth=2.2)
         axes.set(xlabel="share present", ylabel="")
@@ -145,6 +152,8 @@ def _lines(axes: Axes, x: pd.Series, curves: Mapping[str, pd.Series], *, named: 
 _PICTURES: Mapping[str, Callable[[pd.DataFrame], Figure]] = {
     "border_error": _border_error,
     "border_convergence": _convergence,
+    "border_atlas": atlas,
     "activations": _activations,
+    "activation_maps": mean_maps,
     "crossover": _crossover,
 }

@@ -55,9 +55,12 @@ def relation_figure(rows: Sequence[dict[str, Any]]) -> Figure:
             laws.append(row)
     places = _places(edges)
     with style():
-        figure = Figure(figsize=(WIDTH, 7.2 if len(places) > 5 else 4.4))
+        heights = [y for _, y in places.values()]
+        low, high = min(heights, default=0.0) - 0.14, max(heights, default=0.0) + 0.14
+        full = 7.2 if len(places) > 5 else 4.4
+        figure = Figure(figsize=(WIDTH, full * max(high - low, 0.7) / 2.24))
         axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
-        axes.set(xlim=(-1.28, 1.28), ylim=(-1.12, 1.12))
+        axes.set(xlim=(-1.28, 1.28), ylim=(low, high))
         axes.set_axis_off()
         for (first, second), laws in edges.items():
             (x, y), (u, v) = places[first], places[second]

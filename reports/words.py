@@ -13,6 +13,7 @@ ICONS: Mapping[str, str] = {
     Outcome.HOLDS: "✓", Outcome.REFUTED: "✗", Outcome.UNSUPPORTED: "–",
     Outcome.MISTRUSTED: "?", Outcome.CRASHED: "!",
     Status.MEASURED: "✓", Status.NOT_SELECTED: "·", Status.TIMED_OUT: "…",
+    Status.OUT_OF_MEMORY: "▣", Status.THROTTLED: "≈",
 }  # fmt: skip
 DIRECTIONS = {"forward": "forward", "backward": "forward + backward"}
 
@@ -61,6 +62,16 @@ def direction(name: str) -> str:
 def word(name: str) -> str:
     """Return a member of an enumeration as words."""
     return name.lower().replace("_", " ")
+
+
+def no_claim(doubt: str, baseline_doubt: str) -> str:
+    """Return in words why a comparison claims nothing, empty where it may.
+
+    Args:
+        doubt: The outcome that keeps the implementation itself from claiming, if any.
+        baseline_doubt: The same of what it is compared with.
+    """
+    return word(doubt) if doubt else f"baseline {word(baseline_doubt)}" if baseline_doubt else ""
 
 
 def _three(value: float) -> str:

@@ -1,4 +1,4 @@
-"""`python3 -m properties.studies [NAME...]`: make the studies and keep them as evidence."""
+"""`python3 -m properties.studies [NAME...]`: make the studies, keep them as evidence and as pages."""
 
 from __future__ import annotations
 
@@ -8,15 +8,19 @@ from pathlib import Path
 import torch
 
 from harness.clock import utc_now
-from harness.evidence import EVIDENCE, Made
+from harness.evidence import EVIDENCE, ROOT, Made, markdown
 from harness.terminal import write_lines
-from properties.studies import activations, border
+from properties.studies import activations, atlas, border
 
 STUDIES = {
     "border_error": border.errors,
     "border_convergence": border.convergence,
+    "border_atlas": atlas.rings,
     "activations": activations.statistics,
+    "activation_maps": activations.maps,
 }
+
+DOCS = ROOT / "docs"
 
 
 def main() -> None:
@@ -28,7 +32,10 @@ def main() -> None:
     torch.set_num_threads(1)
     for name in options.names or STUDIES:
         made = Made.here(f"python3 -m properties.studies {name}", utc_now())
-        write_lines([f"written: {STUDIES[name](made).save(options.out)}"])
+        study = STUDIES[name](made)
+        write_lines([f"written: {study.save(options.out)}"])
+        if options.out == EVIDENCE:
+            (DOCS / f"{name}.md").write_text(markdown(study), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -51,9 +51,9 @@ FIELDS: dict[str, Callable[[int, int], Tensor]] = {
 
 
 @cache
-def kernels(side: int, count: int) -> Tensor:
+def chosen_kernels(side: int, count: int, layer: int = 0) -> Tensor:
     """Return normally distributed kernels, the same in every call."""
-    draw = torch.Generator().manual_seed(side)
+    draw = torch.Generator().manual_seed(side + 100 * layer)
     return torch.randn(count, 1, side, side, generator=draw, dtype=torch.float64)
 
 
@@ -66,7 +66,7 @@ def border_errors(
     The truth is the plain convolution of the whole field in float64; a method sees the field without
     the `side // 2` outermost samples.
     """
-    weight, edge = kernels(side, count), side // 2
+    weight, edge = chosen_kernels(side, count), side // 2
     whole = field[None, None]
     truth = torch.conv2d(whole, weight)[0]
     seen = whole[..., edge:-edge, edge:-edge].to(dtype)

@@ -12,6 +12,9 @@
   const doubts = new Map(data.doubts.map(([variant, name, outcome]) => [JSON.stringify([variant, name]), outcome]));
   const doubtOf = (variant, name) => doubts.get(JSON.stringify([variant, name])) ?? "";
   const chosen = new Map();
+  // why a comparison claims nothing: the implementation, or what it is compared with, is in doubt
+  const noClaim = ({ doubt, baseline_doubt }) => doubt ? lower(doubt) : baseline_doubt ? `baseline ${lower(baseline_doubt)}` : "";
+  const lower = (name) => name.toLowerCase().replaceAll("_", " ");
 
   const ratio = (v) => v === null || v === undefined ? "" : v >= 1e4 ? v.toExponential(1) : v < 2 ? v.toFixed(3) : v < 10 ? v.toFixed(2) : v < 100 ? v.toFixed(1) : v.toFixed(0);
   const time = (ns) => { for (const [unit, size] of [["s", 1e9], ["ms", 1e6], ["µs", 1e3]]) if (ns >= size) { const v = ns / size; return `${v < 10 ? v.toFixed(2) : v < 100 ? v.toFixed(1) : v.toFixed(0)} ${unit}`; } return `${Math.round(ns)} ns`; };
@@ -125,7 +128,7 @@
     const more = make("div", { class: "more" });
     if (RULES[row.verdict] && row.ratio !== null) {
       const found = row.baseline === declared.get(row.anchor).baseline ? data.processes[row.anchor] : null;
-      more.append(make("p", {}, RULES[row.verdict]), make("p", { class: "quiet" },
+      more.append(make("p", {}, noClaim(row) ? "Rule: what a law or a proof found wrong claims nothing, and nothing is claimed against it." : RULES[row.verdict]), make("p", { class: "quiet" },
         `Ratio ${number(row.ratio)}, interval ${number(row.ratio_low)} to ${number(row.ratio_high)}, p ${number(row.p_value)}, adjusted ${number(row.p_adjusted)}.` +
         (found ? ` Ratio by process: ${found.map(ratio).join(", ")}.` : "")));
     }
@@ -196,17 +199,19 @@
     });
     return svg;
   };
-  const named = (variant, name) => { const doubt = doubtOf(variant, name); return doubt ? `✗ ${name} (${doubt.toLowerCase()})` : name; };
+  const named = (name, doubt) => doubt ? `✗ ${name} (${doubt})` : name;
   const casesOf = (variant) => [...current.values()].filter((row) => row.variant === variant && row.verdict && !row.placebo)
-    .map((row) => ({ group: row.label, name: named(variant, row.implementation), direction: row.direction, ratio: row.ratio, low: row.ratio_low, high: row.ratio_high, verdict: row.verdict, doubt: row.doubt }));
+    .map((row) => ({ group: row.label, name: named(row.implementation, noClaim(row)), direction: row.direction, ratio: row.ratio, low: row.ratio_low, high: row.ratio_high, verdict: row.verdict, doubt: noClaim(row) }));
   const meansNow = () => {
     const lines = [];
     for (const variant of new Set(data.means.map((mean) => mean[0]))) {
       const name = chosen.get(variant);
       const own = name ? data.rivals[variant][name].means.map(([who, direction, place, a, b, c, , verdict]) => [who, direction, place, a, b, c, verdict])
         : data.means.filter((mean) => mean[0] === variant).map(([, who, direction, place, a, b, c, , verdict]) => [who, direction, place, a, b, c, verdict]);
-      for (const [who, direction, place, value, low, high, verdict] of own)
-        lines.push({ group: [variant, place].filter(Boolean).join(" · ") + (name ? ` (against ${name})` : ""), name: named(variant, who), direction, ratio: value, low, high, verdict, doubt: doubtOf(variant, who) });
+      for (const [who, direction, place, value, low, high, verdict] of own) {
+        const doubt = noClaim({ doubt: doubtOf(variant, who), baseline_doubt: doubtOf(variant, name || data.baselines[variant]) });
+        lines.push({ group: [variant, place].filter(Boolean).join(" · ") + (name ? ` (against ${name})` : ""), name: named(who, doubt), direction, ratio: value, low, high, verdict, doubt });
+      }
     }
     return lines;
   };
@@ -219,12 +224,13 @@
   const tell = (row) => {
     const line = document.getElementById(row.anchor), cells = line.cells, details = line.querySelector("details");
     [row.ratio, row.ratio_low, row.ratio_high].forEach((v, i) => { cells[7 + i].textContent = ratio(v); });
-    line.classList.toggle("base", row.is_baseline);
+    const spoiled = noClaim(row);
+    line.classList.toggle("base", row.is_baseline && !spoiled); line.classList.toggle("doubtful", Boolean(spoiled));
     cells[2].firstChild.textContent = row.implementation + (row.placebo ? " (placebo)" : row.is_baseline ? " (baseline)" : "");
-    if (row.status === "MEASURED") details.querySelector("summary").replaceChildren(row.placebo && chosen.get(row.variant) ? "placebo of the declared baseline" : row.is_baseline ? "baseline" : make("span", { class: row.verdict.toLowerCase() }, `${ICONS[row.verdict]} ${row.verdict.toLowerCase()}`));
+    if (row.status === "MEASURED") details.querySelector("summary").replaceChildren(row.placebo && chosen.get(row.variant) ? "placebo of the declared baseline" : row.is_baseline ? "baseline" : spoiled ? make("span", { class: "unresolved" }, `✗ no claim: ${spoiled}`) : make("span", { class: row.verdict.toLowerCase() }, `${ICONS[row.verdict]} ${row.verdict.toLowerCase()}`));
     const said = details.querySelector("p");
     said.dataset.declared ??= said.textContent;
-    said.textContent = chosen.get(row.variant) ? (row.why ? `${row.why}.` : "No comparison.") : said.dataset.declared;
+    said.textContent = chosen.get(row.variant) ? (row.why ? `${row.why}.` : "No comparison.") + (spoiled ? ` No claim, whatever the numbers say: ${spoiled}.` : "") : said.dataset.declared;
     words.delete(line);
     if (details.open) fill(details);
   };
@@ -237,7 +243,7 @@
       let now = row;
       if (rival) {
         const [a, b, c, adjusted, verdict, p, why] = rival.rows[row.anchor] ?? [null, null, null, null, "", null, ""];
-        now = { ...row, baseline: name, is_baseline: row.implementation === name && !row.placebo, ratio: a, ratio_low: b, ratio_high: c, p_adjusted: adjusted, p_value: p, verdict, why, baseline_median_ns: null, ratio_memory: null };
+        now = { ...row, baseline: name, baseline_doubt: row.implementation === name && !row.placebo ? "" : doubtOf(variant, name), is_baseline: row.implementation === name && !row.placebo, ratio: a, ratio_low: b, ratio_high: c, p_adjusted: adjusted, p_value: p, verdict, why, baseline_median_ns: null, ratio_memory: null };
         const other = [...declared.values()].find((one) => one.implementation === name && !one.placebo && ["variant", "case", "case_name", "direction", "dtype", "device", "threads", "flags"].every((key) => one[key] === row[key]));
         if (other && !now.is_baseline && !row.placebo) { now.baseline_median_ns = other.median_ns; now.ratio_memory = row.peak_bytes && other.peak_bytes ? row.peak_bytes / other.peak_bytes : null; }
       }

@@ -144,8 +144,35 @@ def test_another_baseline_shows_in_strip_figures_and_table(
     assert tab.errors == []
 
 
+def test_rows_against_a_baseline_in_doubt_are_grey_after_a_switch(tab: Browser, page: Path) -> None:
+    own = [row for row in rows_of(page) if row["variant"] == "masked" and not row["placebo"]]
+    measured = [row for row in own if row["implementation"] == "eager"]
+    line = 'document.getElementById("{}")'
+    for row in measured:
+        assert "doubtful" not in tab.run(f"{line.format(row['anchor'])}.className")
+    choose(tab, "masked", "by_taps")  # which a law refutes
+    for row in measured:
+        shown = line.format(row["anchor"])
+        assert "doubtful" in tab.run(f"{shown}.className")
+        assert "✗ no claim: baseline refuted" in tab.run(f"{shown}.textContent")
+    names = tab.run(
+        '[...document.querySelectorAll(".drawn svg text")].map((one) => one.textContent)'
+    )
+    assert "✗ eager (baseline refuted)" in names
+    plot = '[...document.querySelectorAll("[data-forest]")].find((one) => one.dataset.forest === "masked")'
+    colours = (
+        f'[...{plot}.querySelectorAll(".drawn path")].map((one) => one.getAttribute("stroke"))'
+    )
+    assert set(tab.run(colours)) == {"var(--unresolved)"}
+    choose(tab, "masked", "")
+    for row in measured:
+        shown = line.format(row["anchor"])
+        assert "doubtful" not in tab.run(f"{shown}.className")
+        assert "no claim" not in tab.run(f"{shown}.textContent")
+
+
 def test_a_permalink_opens_its_row_and_draws_its_samples(tab: Browser, page: Path) -> None:
-    row = next(row for row in rows_of(page) if row["verdict"] == "FASTER")
+    row = next(r for r in rows_of(page) if r["verdict"] == "FASTER" and not r["doubt"])
     tab.open(page, fragment=f"#{row['anchor']}")
     details = f'document.querySelector("#{row["anchor"]} details")'
     tab.wait(f'{details}.open && {details}.querySelector(".series svg") !== null')

@@ -19,6 +19,7 @@ from reports.tests.sample_run import (
     DETAIL,
     FAILURES,
     HOSTILE,
+    THROTTLED,
     Structure,
     carried,
     describe_run,
@@ -104,6 +105,9 @@ def test_every_status_is_a_row_with_its_reason(data: dict[str, Any], structure: 
         assert {row[place["reason"]] for row in found} == {reason}
         assert {row[place["ratio"]] for row in found} == {None}
         assert text.count(reason) >= 2  # once per direction
+    found = [row for row in rows if row[place["status"]] == Status.THROTTLED]
+    assert {row[place["verdict"]] for row in found} == {"UNRESOLVED"}
+    assert text.count(THROTTLED[1]) >= 2
 
 
 def test_numbers_of_the_page_are_those_of_the_rows(data: dict[str, Any]) -> None:
@@ -157,11 +161,37 @@ def test_nobody_is_a_headline_against_a_baseline_in_doubt(tmp_path: Path) -> Non
     assert "by_taps is 1." not in text
 
 
+def test_rows_against_a_baseline_in_doubt_are_grey_and_say_so(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run", variants=1, processes=2, blocks=4)
+    path = folder / "verdicts.jsonl"
+    path.write_text(path.read_text(encoding="utf-8").replace("HOLDS", "REFUTED", 1), "utf-8")
+    page = write_page(folder, tmp_path / "p.html").read_text(encoding="utf-8")
+    lines = re.findall(r'<tr id="row-.*?</details>', page, re.DOTALL)
+    assert len(lines) == 6 * 2 * 4 + 2  # every case, direction and implementation, and the placebo
+    for line in lines:
+        assert 'class="doubtful"' in line
+        assert 'class="faster"' not in line
+        assert 'class="slower"' not in line
+    assert sum("✗ no claim: baseline refuted" in line for line in lines) >= 12
+    drawn = re.findall(r"<svg.*?</svg>", page, re.DOTALL)
+    names = [one for one in drawn if "(baseline refuted)" in one]
+    assert len(names) == 4  # the means, a map per direction, the forest of the variant
+    assert all("by_taps (mistrusted)" in one for one in names)  # its own doubt comes first
+    assert "no claim, baseline refuted" in drawn[0]
+
+
 def test_counterexamples_show_screen_and_replay_line(structure: Structure) -> None:
     text = "".join(structure.words)
     assert DETAIL in text
     assert "python3 -m harness check 'masked/by_taps/G2 n1 c1>1 i3x3" in text
     assert "71 % of the expected values are zero" in text
+
+
+def test_variants_show_their_domain_and_what_implementations_decline(structure: Structure) -> None:
+    text = re.sub(r"\s+", " ", structure.text)
+    assert "Domain: 1, 2, 3 spatial axes; odd kernels. It claims, and laws check:" in text
+    assert f"2 kinds of casethree spatial axes are declined; not {HOSTILE}" in text
+    assert "none recorded" in text
 
 
 def test_lines_replay_with_the_plugins_of_the_run(data: dict[str, Any]) -> None:

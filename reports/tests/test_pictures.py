@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -25,6 +26,19 @@ TABLES: dict[str, tuple[tuple[str, ...], tuple[tuple[Any, ...], ...]]] = {
             (stage, way, "present", 0.0, 1.0, 0.0, "no spread" if stage == 2 else 3.0, 1.0)
             for stage in (1, 2) for way in ("plain", "masked")
         ),
+    ),
+    "border_atlas": (
+        ("field", "kernel", "layers", "way", "ring 0", "ring 1", "ring 2", "order"),
+        tuple(
+            (field, "3x3", 1, way, error, 1e-8, "beyond", 1.0)
+            for field in ("Chebyshev", "harmonics")
+            for way, error in (("boundary: zeros", 0.5), ("plain", 0.5), ("diff", 1e-4), ("bad", 3.0))
+        ),
+    ),
+    "activation_maps": (
+        ("stage", "way", "line", "largest mean", "hundredths of it, from left to right"),
+        ((0, "input", 0, 0.5, "100 -5"), (0, "input", 1, 0.5, ". 0"), (1, "plain", 0, 2.0, "-100"),
+         (1, "masked", 0, 1e-9, ".")),
     ),
     "crossover": (
         ("implementation", "structure", "1 present", "0.5 present", "crossover"),
@@ -57,3 +71,21 @@ def test_a_table_that_is_not_what_its_name_says_stays_a_table(name: str) -> None
 
 def test_other_evidence_stays_a_table() -> None:
     assert picture(table("claims", ("a",), (("x",),))) is None
+
+
+def test_ways_of_equal_numbers_share_a_line_of_the_atlas_which_says_so() -> None:
+    drawn = picture(table("border_atlas", *TABLES["border_atlas"]))
+    assert drawn is not None
+    assert "zeros + 1" in drawn
+    assert "boundary: zeros stands for plain too." in drawn
+    words = re.findall(r"<text[^>]*>([^<]*)</text>", drawn)
+    assert words.count("50") == 2  # per cent, once a field
+    assert words.count(".01") == 2
+    assert words.count("300") == 2
+
+
+def test_maps_that_are_not_square_or_too_many_stay_tables() -> None:
+    columns, rows = TABLES["activation_maps"]
+    assert picture(table("activation_maps", columns, rows[1:])) is None
+    many = tuple((stage, "plain", 0, 1.0, "5") for stage in range(200))
+    assert picture(table("activation_maps", columns, many)) is None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -90,13 +89,11 @@ def test_names_that_no_font_holds_give_a_page(tmp_path: Path) -> None:
     assert "an interval takes two processes" in text
 
 
-def test_three_hundred_cells_are_small_and_quick(tmp_path: Path, monkeypatch: Any) -> None:
+def test_three_hundred_cells_are_small(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setattr("os.fsync", lambda _: None)
     folder = make_run(tmp_path / "run", variants=6, processes=5, blocks=4)
     assert len(frame.cells_frame(load_run(folder), ())) >= 300
-    start = time.process_time()
     target = write_page(folder, tmp_path / "p.html")
-    assert time.process_time() - start < 20
     assert target.stat().st_size < 1_500_000
 
 
