@@ -95,9 +95,21 @@ def crossover(session: nox.Session) -> None:
 
 
 @nox.session
+def break_even(session: nox.Session) -> None:
+    """Measure after how many calls a compiled form has paid for its compilation."""
+    run(session, "harness", "break-even", *session.posargs)
+
+
+@nox.session
 def goals(session: nox.Session) -> None:
     """Measure what every operation costs against what it may cost."""
     run(session, "harness", "goals", *session.posargs)
+
+
+@nox.session
+def growth(session: nox.Session) -> None:
+    """Fit how the time grows with every size; `-- --search` hunts for growth beyond what is declared."""
+    run(session, "harness", "growth", *session.posargs)
 
 
 @nox.session

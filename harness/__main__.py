@@ -11,11 +11,13 @@ from pathlib import Path
 
 from harness import (
     bench_command,
+    break_even_command,
     calibration,
     choose_command,
     claim_command,
     crossover,
     goal_command,
+    growth_command,
     kills,
     losses,
     profile,
@@ -82,9 +84,11 @@ def _parser() -> argparse.ArgumentParser:
 
     for name, module, purpose in (
         ("choose", choose_command, "let calls take what won a benchmark run"),
+        ("break-even", break_even_command, "after how many calls a compiled form has paid"),
         ("calibrate", calibration, "how far the clock can be trusted"),
         ("crossover", crossover, "from which density on a mask-aware implementation pays"),
         ("goals", goal_command, "what the operations cost against what they may cost"),
+        ("growth", growth_command, "how time grows with a size, against what is declared"),
         ("losses", losses, "cases where the table chooses what is slower than the reference"),
         ("mutants", kills, "how many cases every law needs to refute every mutant"),
         ("rates", rates, "cases a minute of the law engine"),

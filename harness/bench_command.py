@@ -8,10 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from harness import clock
-from harness.benchmark import Benchmark, Options, describe_run, occupied
+from harness import clock, history
+from harness.benchmark import Benchmark, describe_run
 from harness.conclusion import conclude
 from harness.machine import choose_device, describe_machine
+from harness.options import Options, occupied
 from harness.plan import DIRECTIONS, Selection, make_plan
 from harness.results import Recorder, ResultsError, load_run
 from harness.table import Table, load_table
@@ -32,7 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="backward is forward and backward")  # fmt: skip
     add("--dtype", **several, help="instead of the cases' own, float32")
     add("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    add("--threads", type=_positive, default=1, metavar="T")
+    add("--threads", action="append", type=_positive, default=[], metavar="T",
+        help="how many, 1 if not given; given several times, every cell is timed with each")  # fmt: skip
     add("--processes", type=_positive, default=5, metavar="P", help="fresh processes per cell")
     add("--blocks", type=_positive, default=20, metavar="B", help="samples per cell and process")
     add("--baseline", **several, metavar="[VARIANT=]IMPLEMENTATION", help="instead of references")
@@ -43,6 +45,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="how hard to search for counterexamples first")  # fmt: skip
     add("--seed", type=int, default=0, help="of the order of samples")
     add("--resume", metavar="RUN", help="go on with a run that was ended early")
+    add(
+        "--against", metavar="RUN", help="an earlier run: its commit is timed again beside this one"
+    )
     add("--plugin", **several, metavar="FILE|MODULE", help="more implementations")
     add("--out", type=Path, default=Path("results"), metavar="DIR", help="where results go")
     add("--json", action="store_true", help="comparisons as JSON instead of tables")
@@ -56,6 +61,7 @@ def run(args: argparse.Namespace, table: Table) -> int:
         ResultsError: a folder that cannot be written or read.
     """
     progress, code = Progress(), 0
+    past = history.load_past(args.against, args.out) if args.against else None
     with contextlib.ExitStack() as stack:
         if args.resume:
             if (folder := _folder(args)).exists():
@@ -64,16 +70,19 @@ def run(args: argparse.Namespace, table: Table) -> int:
         else:
             bench = _start(args, table, progress)
             stack.enter_context(occupied(bench.folder))
+        deadline_s = history.share_budget(bench) if past else None
         try:
             with progress:
                 bench.measure()
+            if past:
+                code = history.against(table, past, bench.folder, deadline_s, progress.say)
         except KeyboardInterrupt:
             bench.note("interrupted: what was measured is kept")
             code = INTERRUPTED
     if code == INTERRUPTED:
         write_lines([f"interrupted; go on with: python3 -m harness bench --resume {bench.folder}"])
         return code
-    return conclude(bench.folder, as_json=args.json)
+    return max(code, conclude(bench.folder, as_json=args.json))
 
 
 def _positive(word: str) -> int:
@@ -103,7 +112,7 @@ def _start(args: argparse.Namespace, table: Table, progress: Progress) -> Benchm
         baselines=tuple(args.baseline),
         full=args.full,
         device=device,
-        threads=args.threads,
+        threads=tuple(dict.fromkeys(args.threads)) or (1,),
     )
     options = Options(
         selection=selection, processes=args.processes, blocks=args.blocks, seed=args.seed,
@@ -116,7 +125,7 @@ def _start(args: argparse.Namespace, table: Table, progress: Progress) -> Benchm
     names = dict.fromkeys(cell.variant for cell in plan.cells)
     description = describe_run(
         table, {name: plan.baselines[name] for name in names} or plan.baselines,
-        argv=_command(args), device=device, threads=args.threads, seed=args.seed,
+        argv=_command(args), device=device, threads=selection.threads[0], seed=args.seed,
         processes=args.processes, blocks=args.blocks, notes=notes, settings=options.words(),
     )  # fmt: skip
     bench = Benchmark(args.out / description.id, description, options, plan, table, progress)

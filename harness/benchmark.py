@@ -2,48 +2,48 @@
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
-import json
+import itertools
 import math
 import secrets
-import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from statistics import median
 from typing import Any
 
-from harness import clock, sampling
+from harness import ceilings, clock, rounds
 from harness.case import ConvCase
 from harness.catalogue import law_cards, variant_card
 from harness.comparison import compare
+from harness.contender import Sampled
+from harness.cuda_clock import throttled
 from harness.evidence import EVIDENCE, load_evidence
-from harness.isolation import End, Job, Pool
+from harness.isolation import End, Job
 from harness.judge import BAD, Court, Unit, judge, pairs
 from harness.machine import describe_code, describe_flags, describe_machine, describe_versions
-from harness.plan import Cell, GroupKey, Plan, Selection, cell_of, grouped
+from harness.options import Options
+from harness.plan import Cell, GroupKey, Plan, cell_of, grouped
+from harness.processors import processors_for
 from harness.proof import Common, Proof, Question
+from harness.proving import plugins_of, pool, prove
 from harness.results import (
+    FAILED,
+    MOST_STEAL,
+    SAMPLED,
     LoadedRun,
     Measurement,
     Recorder,
-    ResultsError,
     Run,
     Status,
     Verdict,
 )
-from harness.sampling import FAILED, Budget, Group, Sampled, Setting
+from harness.rounds import Budget
+from harness.sampling import Ending, Group, Setting
 from harness.search import COSTLY
-from harness.table import PLUGIN, Table, every_form
+from harness.table import Table, every_form
 from harness.terminal import Progress
-from harness.variant import Need
-
-try:
-    import fcntl
-except ImportError:  # not a POSIX system: nobody is kept out
-    fcntl = None  # type: ignore[assignment]
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE_S = 35.0
@@ -54,66 +54,7 @@ PROOFS_SHARE = 0.6
 PROVED_AT_ONCE = 16
 GRACE_S = 60.0
 """How much later than the budget the first process of every cell may end."""
-PROBE_TIMEOUT_S = 30.0
-ORACLE_TIMEOUT_S = 300.0
-COMPILE_TIMEOUT_S = 240.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
-    """What a resumed run must take over unchanged."""
-
-    selection: Selection
-    processes: int
-    blocks: int
-    seed: int
-    laws: str
-    plugins: tuple[str, ...]
-    budget_s: float | None
-
-    def words(self) -> dict[str, str]:
-        """Return every option as JSON, by name."""
-        flat = dataclasses.asdict(self)
-        flat |= flat.pop("selection")
-        return {name: json.dumps(value) for name, value in flat.items()}
-
-    @classmethod
-    def from_words(cls, words: Mapping[str, str], folder: Path) -> Options:
-        """Read what `words` gave.
-
-        Raises:
-            ResultsError: the run was not made by `bench`.
-        """
-        try:
-            read = {f.name: json.loads(words[f.name]) for f in dataclasses.fields(cls)[1:]}
-            chosen: dict[str, Any] = {
-                f.name: json.loads(words[f.name]) for f in dataclasses.fields(Selection)
-            }
-        except (KeyError, ValueError) as error:
-            raise ResultsError(f"{folder}: cannot be resumed: no setting {error}") from error
-        chosen |= {k: tuple(v) for k, v in chosen.items() if isinstance(v, list)}
-        read["plugins"] = tuple(read["plugins"])
-        return cls(selection=Selection(**chosen), **read)
-
-
-@contextlib.contextmanager
-def occupied(folder: Path) -> Iterator[None]:
-    """Keep every other process from measuring into `folder`; the system frees it after a kill.
-
-    Raises:
-        ResultsError: somebody does already, or the folder cannot be written.
-    """
-    try:
-        file = (folder / "lock").open("a", encoding="utf-8")
-    except OSError as error:
-        raise ResultsError(f"{folder}: cannot be written: {error.strerror}") from error
-    with file:
-        if fcntl is not None:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise ResultsError(f"{folder}: another process is measuring into it") from error
-        yield
+CEILINGS_TIMEOUT_S = 60.0
 
 
 @dataclass(slots=True)
@@ -130,10 +71,8 @@ class Benchmark:
     proofs: dict[Cell, Proof] = field(default_factory=dict)
     rows: dict[tuple[Cell, int], Measurement] = field(default_factory=dict)
     verdicts: list[Verdict] = field(default_factory=list)
-    flags: str = ""
 
     def __post_init__(self) -> None:
-        self.flags = self._describe_flags()
         if self.before is not None:
             self.rows = {(cell_of(row), row.process): row for row in self.before.measurements}
             self.verdicts = list(self.before.verdicts)
@@ -168,8 +107,30 @@ class Benchmark:
                 plugins=self.options.plugins, device=self.run.device, threads=self.run.threads,
                 answers=Path(scratch),
             )  # fmt: skip
+            self._measure_ceilings(common)
             self._prove(common, budget)
             self._sample(common, budget)
+
+    def _measure_ceilings(self, common: Common) -> None:
+        """Measure what the machine can do at most, with every number of threads."""
+        if self.run.ceilings or not self.plan.cells:
+            return
+        dtypes = tuple(dict.fromkeys(ConvCase.parse(cell.case).dtype for cell in self.plan.cells))
+        found: dict[str, float] = {}
+        for threads in self.options.selection.threads:
+            job = Job(
+                session="harness.ceilings:session", common=replace(common, threads=threads),
+                units=[ceilings.Asked(dtypes, self._processors(threads))],
+                timeout_s=lambda _: CEILINGS_TIMEOUT_S,
+            )  # fmt: skip
+            for report in pool(common, self.run.machine.cores).run([job]):
+                if report.end is not End.DONE:
+                    self.note(f"the ceilings of {threads} threads are not known: {report.text}")
+                    continue
+                ending = "" if threads == self.run.threads else f"_with_{threads}_threads"
+                found |= {name + ending: rate for name, rate in report.result.items()}
+        self.run = replace(self.run, ceilings=found)
+        self.write()
 
     def _judge(self, budget: Budget) -> None:
         if self.options.laws == "none":
@@ -219,7 +180,7 @@ class Benchmark:
 
     def _unfinished(self) -> list[Cell]:
         """Return the cells that still lack a process."""
-        lost = {cell for (cell, _), row in self.rows.items() if row.status is not Status.MEASURED}
+        lost = {cell for (cell, _), row in self.rows.items() if row.status not in SAMPLED}
         missing = {
             cell.group
             for cell in self.plan.cells
@@ -249,123 +210,90 @@ class Benchmark:
 
     def _prove_some(self, common: Common, cells: Sequence[Cell], share: float) -> None:
         """Ask the oracle, then try every contender alone; record who fails."""
-        questions: dict[str, list[Question]] = {}
-        contenders: dict[tuple[str, str], list[Cell]] = {}
-        for cell in cells:
-            asked = questions.setdefault(cell.variant, [])
-            if (question := Question(cell.variant, cell.case)) not in asked:
-                asked.append(question)
-            if not cell.placebo:
-                contenders.setdefault((cell.variant, cell.implementation), []).append(cell)
-        for session, work, timeout_s in (
-            ("answer_session", list(questions.values()), lambda _: ORACLE_TIMEOUT_S),
-            ("probe_session", list(contenders.values()), self._probe_timeout_s),
-        ):
-            jobs = [
-                Job(session=f"harness.proof:{session}", units=units, timeout_s=timeout_s,
-                    common=replace(common, plugins=self._plugins(units[0])))
-                for units in work
-            ]  # fmt: skip
-            for report in self._pool(common).run(jobs):
-                unit = work[report.job][report.unit]
-                what = f"{unit.variant}/{getattr(unit, 'implementation', 'oracle')}"
-                self.progress.show(share, f"proving {what}")
-                if isinstance(unit, Cell):
-                    self._accept(unit, report.end, report.result, report.text)
-                elif report.end is not End.DONE:
-                    self.note(f"{what} does not answer for {unit.case}: {report.text}")
-
-    def _plugins(self, unit: Cell | Question) -> tuple[str, ...]:
-        """Return the plug-ins that a process needs for `unit`: no stranger meets another."""
-        variant = self.table.variant(unit.variant)
-        origins = {variant.reference.origin}
-        if isinstance(unit, Cell):
-            origins.add(self.table.implementation(variant, unit.implementation).origin)
-        return tuple(word for word in self.options.plugins if f"{PLUGIN}{word}" in origins)
-
-    def _pool(self, common: Common) -> Pool:
-        loaded = [m for m in sys.modules if m.startswith(("impls.", "properties.laws."))]
-        return Pool(
-            method="forkserver",  # it has imported torch, and never touched a device
-            parallel=max(1, min(4, self.run.machine.cores)),
-            scratch=common.answers,
-            preload=("harness.__main__", "torch._dynamo", *loaded),  # or each child imports them
-            environment=sampling.environment_for(self.run.threads),
-        )
-
-    def _probe_timeout_s(self, cell: Cell) -> float:
-        variant = self.table.variant(cell.variant)
-        implementation = self.table.implementation(variant, cell.implementation)
-        slow = Need.COMPILER in implementation.needs or Need.TRITON in implementation.needs
-        return COMPILE_TIMEOUT_S if slow else PROBE_TIMEOUT_S
+        threads = self.options.selection.threads
+        for unit, report in prove(self.table, common, cells, threads, self.run.machine.cores):
+            what = f"{unit.variant}/{getattr(unit, 'implementation', 'oracle')}"
+            self.progress.show(share, f"proving {what}")
+            if isinstance(unit, Cell):
+                self._accept(unit, report.end, report.result, report.text)
+            elif report.end is not End.DONE:
+                self.note(f"{what} does not answer for {unit.case}: {report.text}")
 
     def _accept(self, cell: Cell, end: End, proof: Proof | None, text: str) -> None:
+        """Note what a probe says of all cells that it speaks for."""
+        cells = [one for one in self.plan.cells if one.proved_as == cell]
         if end is End.DONE and proof is not None and not proof.reason:
-            self.proofs[cell] = proof
-            if (placebo := cell._replace(placebo=True)) in self.plan.cells:
-                self.proofs[placebo] = proof
+            self.proofs |= dict.fromkeys(cells, proof)
             return
         if end is End.DONE and proof is not None:
             status, reason = Status.REFUTED, proof.reason
         else:
-            status = Status.TIMED_OUT if end is End.TIMED_OUT else Status.CRASHED
-            reason = text
-        self._record(cell, status=status, reason=reason)
+            status, reason = rounds.STATUSES.get(end, Status.CRASHED), text
+        for one in cells:
+            if not one.placebo:
+                self._record(one, status=status, reason=reason)
 
     def _sample(self, common: Common, budget: Budget) -> None:
+        """Let one process after another sample what is proved, by turns with few and many threads."""
         options = self.options
-        processors = sampling.processors_for(self.run.threads) if common.device == "cpu" else ()
-        plugins = {(c.variant, c.implementation): self._plugins(c) for c in self.proofs}
-        setting = Setting(
-            common=common, seed=options.seed, processors=processors, plugins=plugins
-        )  # fmt: skip
-        total = max(1, len(grouped(self.proofs)) * options.processes)
-        for process in range(options.processes):
-            groups = self._groups(process)
-            if not groups:
-                continue
-            rounds = options.processes - process
-            calls = sampling.calls_of(groups, self.proofs)
-            blocks = budget.blocks(calls, rounds, options.blocks)
-            if blocks < options.blocks:
-                self.note(f"budget: {blocks} instead of {options.blocks} blocks in some processes")
-            planned = [
-                Group(key, tuple(cells), blocks, process,
-                      sampling.fixed_s(calls[key]) + blocks * sampling.block_s(calls[key]))
-                for key, cells in groups.items()
-            ]  # fmt: skip
-            deadline = budget.deadline_s
-            if deadline is not None and process == 0:
-                deadline += GRACE_S
-            started, done = clock.monotonic_s(), 0
-            expected = sampling.START_S + sum(group.expected_s for group in planned)
-            for found in sampling.sample_process(setting, planned, common.answers, deadline):
-                if isinstance(found, dict):
-                    self._note_disturbances(process, found)
-                    continue
-                done += 1
-                for sampled in found:
-                    self._record_sampled(sampled)
-                key = found[0].cell
-                share = 0.1 + 0.9 * (process * len(groups) + done) / max(
-                    total, options.processes * len(groups)
-                )
-                left = (expected - (clock.monotonic_s() - started)) + expected * (rounds - 1)
-                self.progress.show(
-                    min(share, 1.0), f"process {process + 1}/{options.processes} {key.variant} "
-                    f"{key.case_name or key.case} {key.direction}", left,
+        plugins = {
+            (cell.variant, cell.implementation): plugins_of(self.table, options.plugins, cell)
+            for cell in self.proofs
+        }
+        turns = list(itertools.product(range(options.processes), options.selection.threads))
+        for number, (process, threads) in enumerate(turns):
+            groups = self._groups(process, threads)
+            if groups:
+                setting = Setting(
+                    common=replace(common, threads=threads), seed=options.seed, plugins=plugins,
+                    processors=self._processors(threads),
                 )  # fmt: skip
-            budget.learn(expected, clock.monotonic_s() - started)
-            if done < len(planned):
-                self.note(
-                    f"budget: process {process} timed {done} of {len(planned)} groups; "
-                    "go on with --resume"
-                )
+                self._sample_process(setting, groups, process, budget, number, len(turns))
 
-    def _groups(self, process: int) -> dict[GroupKey, list[Cell]]:
+    def _sample_process(
+        self, setting: Setting, groups: Mapping[GroupKey, Sequence[Cell]], process: int,
+        budget: Budget, turn: int, turns: int,
+    ) -> None:  # fmt: skip
+        options, common, left = self.options, setting.common, turns - turn
+        calls, device = rounds.calls_of(groups, self.proofs), self.run.device
+        blocks = budget.blocks(calls, left, options.blocks, device)
+        if blocks < options.blocks:
+            self.note(f"budget: {blocks} instead of {options.blocks} blocks in some processes")
+        planned = [
+            Group(key, tuple(cells), blocks, process,
+                  rounds.fixed_s(calls[key], device) + blocks * rounds.block_s(calls[key], device))
+            for key, cells in groups.items()
+        ]  # fmt: skip
+        deadline = budget.deadline_s
+        if deadline is not None and process == 0:
+            deadline += GRACE_S
+        started, done = clock.monotonic_s(), 0
+        expected = rounds.START_S + sum(group.expected_s for group in planned)
+        for found in rounds.sample_process(setting, planned, common.answers, deadline):
+            if isinstance(found, Ending):
+                self._note_ending(process, common.threads, found)
+                continue
+            done += 1
+            for sampled in found:
+                self._record_sampled(sampled)
+            key = found[0].cell
+            share = 0.1 + 0.9 * (turn + done / len(planned)) / turns
+            wait = (expected - (clock.monotonic_s() - started)) + expected * (left - 1)
+            self.progress.show(
+                min(share, 1.0), f"process {process + 1}/{options.processes} {key.variant} "
+                f"{key.case_name or key.case} {key.direction}", wait,
+            )  # fmt: skip
+        budget.learn(expected, clock.monotonic_s() - started)
+        if done < len(planned):
+            self.note(
+                f"budget: process {process} timed {done} of {len(planned)} groups; "
+                "go on with --resume"
+            )
+
+    def _groups(self, process: int, threads: int) -> dict[GroupKey, list[Cell]]:
         """Return the groups that this process has not measured whole, without whoever failed."""
-        failed = {cell for (cell, _), row in self.rows.items() if row.status is not Status.MEASURED}
-        alive = [cell for cell in self.proofs if cell not in failed]
+        failed = {cell for (cell, _), row in self.rows.items() if row.status not in SAMPLED}
+        alive = [c for c in self.proofs if c.threads == threads and c not in failed]
         order = {cell: number for number, cell in enumerate(self.plan.cells)}
         groups = grouped(sorted(alive, key=order.__getitem__))
         widths = self._widths()
@@ -386,16 +314,25 @@ class Benchmark:
             width = math.inf
             if row.ratio_low is not None and row.ratio_high is not None:
                 width = math.log(row.ratio_high / row.ratio_low)
-            key = GroupKey(row.variant, row.case, row.case_name, row.direction)
+            key = cell_of(row).group
             widths[key] = max(widths.get(key, 0.0), width)
         return widths
 
     def _record_sampled(self, sampled: Sampled) -> None:
-        self._record(
-            sampled.cell, process=sampled.process, status=sampled.status, reason=sampled.reason,
-            block=sampled.block, samples_ns=sampled.samples_ns,
-            calls_per_sample=sampled.calls_per_sample,
-        )  # fmt: skip
+        values = sampled._asdict()
+        values |= self._off_clock(sampled)
+        self._record(values.pop("cell"), **values)
+
+    def _off_clock(self, sampled: Sampled) -> dict[str, Any]:
+        """Return the blocks at another frequency than the run's, and the status they lead to.
+
+        A device's alone: what a processor's system says of its frequency is no measurement.
+        """
+        if self.run.device == "cpu" or not sampled.block_clock_hz:
+            return {}
+        known = [rate for row in self.rows.values() for rate in row.block_clock_hz]
+        usual = median([*known, *sampled.block_clock_hz])
+        return throttled(sampled.block, sampled.block_clock_hz, usual)
 
     def _record(self, cell: Cell, *, process: int = 0, **values: Any) -> None:
         known = self.rows.get((cell, process))
@@ -411,13 +348,12 @@ class Benchmark:
             direction=cell.direction,
             dtype=ConvCase.parse(cell.case).dtype,
             device=self.run.device,
-            threads=self.run.threads,
-            flags=self.flags,
+            threads=cell.threads,
+            flags=self._flags(cell),
             placebo=cell.placebo,
             process=process,
-            peak_bytes=proof.peak_bytes,
-            saved_bytes=proof.saved_bytes,
             proof=proof.proof,
+            **proof.costs(),
             **values,
         )
         self.recorder.add(row)
@@ -426,19 +362,36 @@ class Benchmark:
             name = f"{row.variant}/{row.implementation} {row.case_name or row.case} {row.direction}"
             self.progress.say(f"{row.status} {name}: {row.reason}")
 
-    def _note_disturbances(self, process: int, found: Mapping[str, float]) -> None:
-        if found["steal"] > 0.005:
-            self.note(f"process {process}: {found['steal']:.1%} of the machine's time was stolen")
-        switches = f"{found['switches']:.0f} involuntary context switches"
-        words = f"load {found['load']:.2f}, steal {found['steal']:.2%}, {switches}"
-        settings = {**self.run.settings, f"process {process}": words}
-        self.run = replace(self.run, settings=settings)
+    def _note_ending(self, process: int, threads: int, ending: Ending) -> None:
+        """Write down what disturbed a process, and which kernels it ran that others did not."""
+        found, name = ending.disturbance, f"process {process}"
+        if len(self.options.selection.threads) > 1:
+            name += f" with {threads} thread{'s' * (threads > 1)}"
+        if found.steal_share > MOST_STEAL:
+            self.note(f"{name}: {found.steal_share:.1%} of the machine's time was stolen")
+        words = (
+            f"load {found.load:.2f}, steal {found.steal_share:.2%}, "
+            f"{found.involuntary_switches} involuntary context switches"
+        )
+        self.run = replace(self.run, settings={**self.run.settings, name: words})
         self.write()
+        proved = {cell.proved_as: proof.kernels for cell, proof in self.proofs.items()}
+        for cell, kernels in ending.kernels.items():
+            if kernels and kernels != (proved.get(cell) or kernels):
+                self.note(
+                    f"warning: {cell.variant}/{cell.implementation} ran other kernels in {name} "
+                    f"than in its proof: {cell.case_name or cell.case} {cell.direction}"
+                )
 
-    def _describe_flags(self) -> str:
+    def _processors(self, threads: int) -> tuple[int, ...]:
+        return processors_for(threads) if self.run.device == "cpu" else ()
+
+    def _flags(self, cell: Cell) -> str:
+        """Return what else tells a row from others: how the process is set up, and the mode."""
         if self.run.device == "cpu":
-            return "pinned" if sampling.processors_for(self.run.threads) else ""
-        return ",".join(f"{name}={value}" for name, value in sorted(describe_flags().items()))
+            return "pinned" if self._processors(cell.threads) else ""
+        words = [f"{name}={value}" for name, value in sorted(describe_flags().items())]
+        return ",".join([*words, cell.mode])
 
 
 def describe_run(

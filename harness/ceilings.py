@@ -1,17 +1,21 @@
 """What this machine can do at most, measured: how fast it copies, how fast it multiplies.
 
 Published peaks are up to twice what can be reached, so a roofline drawn from them flatters nobody.
+It takes some tenths of a second for every dtype and number of threads; seconds in a dtype that a
+processor has no unit for.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from harness import clock
 from harness.case import DTYPES
+from harness.proof import Common
 from harness.tensors import torch_dtype
 
 COPIED_BYTES = {"cpu": 2**26, "cuda": 2**30}
@@ -19,6 +23,26 @@ COPIED_BYTES = {"cpu": 2**26, "cuda": 2**30}
 SIDE = {"cpu": 512, "cuda": 8192}
 SAMPLES = 7
 COPY = "copy_bytes_per_s"
+
+
+class Asked(NamedTuple):
+    """The dtypes to multiply in, and the processors to do it on; empty means anywhere."""
+
+    dtypes: tuple[str, ...]
+    processors: tuple[int, ...]
+
+
+def session(common: Common, cursor: Any) -> Callable[[Asked], Mapping[str, float]]:
+    """Return what measures in a process of its own, set up as those that are timed."""
+    del cursor
+    torch.set_num_threads(common.threads)
+
+    def measure(asked: Asked) -> Mapping[str, float]:
+        if asked.processors:
+            os.sched_setaffinity(0, asked.processors)
+        return measure_ceilings(common.device, asked.dtypes)
+
+    return measure
 
 
 def measure_ceilings(device: str = "cpu", dtypes: tuple[str, ...] = DTYPES) -> Mapping[str, float]:

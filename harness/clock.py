@@ -1,8 +1,6 @@
-"""The only place that reads clocks and CUDA events.
+"""The only place that reads clocks, beside `harness.cuda_clock`, which reads CUDA events.
 
-A sample is the time of a whole batch of calls, long against the resolution of the timer. On CUDA
-the events stand around the batch while the queue is still held up in front of it, so that what is
-measured is the device's time and not how fast Python enqueues.
+A sample is the time of a whole batch of calls, long against the resolution of the timer.
 """
 
 from __future__ import annotations
@@ -19,6 +17,7 @@ import torch
 # changes neither the clock nor `is_tampered`, and is found by `harness.surroundings`.
 _read_ns = time.perf_counter_ns
 _original = time.perf_counter_ns
+read_ns = _original
 
 TARGET_NS = 2_000_000
 """Shortest sample: a thousand times what a timer resolves."""
@@ -26,9 +25,6 @@ HEADROOM = 1.15
 """Calibration aims this much higher, so that a quicker sample is still long enough."""
 CONFIRMATIONS = 2
 MOST_CALLS = 1_000_000
-LONGEST_HOLD_NS = 20_000_000
-SYNCHRONIZE_NS = 50_000
-"""What waiting for an idle device may take."""
 PATIENCE, LATENESS_S = 1.25, 1.0
 """How much later than a message is sent a busy machine may deliver it."""
 
@@ -89,50 +85,9 @@ class CpuClock:
 
     def burn_in(self, seconds: float) -> None:
         """Multiply matrices for so long."""
-        _burn(torch.device("cpu"), seconds, self._read)
-
-
-class CudaClock:
-    """CUDA events around a batch, with the queue held up before and the L2 cache flushed."""
-
-    def __init__(self, device: str = "cuda") -> None:
-        self._device = torch.device(device)
-        properties = torch.cuda.get_device_properties(self._device)
-        # Read at run time: published figures disagree. Twice the cache, so that nothing survives.
-        size = 2 * (getattr(properties, "L2_cache_size", 0) or 64 * 2**20)
-        self._flush = torch.empty(size, dtype=torch.int8, device=self._device)
-        self._start = torch.cuda.Event(enable_timing=True)
-        self._end = torch.cuda.Event(enable_timing=True)
-        self._hold_ns = 1_000_000
-        # Cycles per nanosecond; too high a rate only holds the queue a little longer.
-        self._rate = getattr(properties, "clock_rate", 2_000_000) / 1e6
-
-    def sample(self, call: Call, batch: Sequence[Any], keep: int = -1) -> tuple[int, Any]:
-        """Return the device time of the batch in nanoseconds, and the result of call `keep`."""
-        (before, after), kept, result = _parted(batch, keep), None, None
-        self._flush.zero_()
-        torch.cuda._sleep(int(self._hold_ns * self._rate))
-        enqueue = _read_ns()
-        self._start.record()
-        for arguments in before:
-            kept = call(arguments)
-        for arguments in after:
-            result = call(arguments)
-        self._end.record()
-        # Were the queue empty before all was enqueued, gaps would be counted: hold longer next time
-        needed = round(1.25 * (_read_ns() - enqueue))
-        self._hold_ns = min(max(self._hold_ns, needed), LONGEST_HOLD_NS)
-        self._end.synchronize()
-        # Work that a call has left on another stream is neither free nor the next sample's.
-        left = _read_ns()
-        torch.cuda.synchronize(self._device)
-        beyond = max(0, _read_ns() - left - SYNCHRONIZE_NS)
-        del result
-        return round(self._start.elapsed_time(self._end) * 1e6) + beyond, kept
-
-    def burn_in(self, seconds: float) -> None:
-        """Multiply matrices for so long."""
-        _burn(self._device, seconds, _read_ns)
+        matrix, end = torch.rand(256, 256), self._read() + int(seconds * 1e9)
+        while self._read() < end:
+            matrix = (matrix @ matrix).clamp(0, 1)
 
 
 def _parted(batch: Sequence[Any], keep: int) -> tuple[Sequence[Any], Sequence[Any]]:
@@ -157,9 +112,13 @@ def disagreement(shown_s: float, waited_s: float, alive_s: float) -> str:
     )
 
 
-def make_clock(device: str) -> Clock:
-    """Return the clock of `device`."""
-    return CudaClock(device) if device.startswith("cuda") else CpuClock()
+def make_clock(device: str, mode: str = "") -> Clock:
+    """Return the clock of `device` for rows of a mode, as `harness.plan` names them."""
+    if device.startswith("cuda"):
+        from harness.cuda_clock import make_cuda_clock
+
+        return make_cuda_clock(device, mode)
+    return CpuClock()
 
 
 def calibrate(
@@ -185,12 +144,3 @@ def calibrate(
         needed = math.ceil(HEADROOM * target_ns / quickest)
         count, confirmed = max(count + 1, min(10 * count, needed)), 0
     return count
-
-
-def _burn(device: torch.device, seconds: float, read: Callable[[], int]) -> None:
-    matrix = torch.rand(256, 256, device=device)
-    end = read() + int(seconds * 1e9)
-    while read() < end:
-        matrix = (matrix @ matrix).clamp(0, 1)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
-from scipy import stats
+from scipy import special, stats
 
 from harness.results import Measurement, Status
 
@@ -27,7 +27,9 @@ _DECIDING = (
     Status.REFUTED,
     Status.CRASHED,
     Status.TIMED_OUT,
+    Status.OUT_OF_MEMORY,
     Status.MEASURED,
+    Status.THROTTLED,
     Status.UNSUPPORTED,
     Status.NOT_SELECTED,
 )
@@ -207,12 +209,16 @@ def compare(
         for (name, placebo), rows in cell.items()
         if placebo or name != chosen[variant]
     ]
+    estimates = [draft.estimate(margin) for draft in drafts]
     # The placebo is known to be null: it neither pads nor thins the family of real questions.
     adjusted: dict[int, _Adjusted] = {}
     for placebo in (False, True):
-        asked = {i: d for i, d in enumerate(drafts) if d.rows[0].placebo is placebo and not d.lack}
-        adjusted |= _adjust({i: draft.estimate(margin).p_value for i, draft in asked.items()})
-    return tuple(_comparison(draft, adjusted.get(i), margin) for i, draft in enumerate(drafts))
+        asked = [i for i, d in enumerate(drafts) if d.rows[0].placebo is placebo and not d.lack]
+        adjusted |= _adjust({i: estimates[i].p_value for i in asked})
+    return tuple(
+        _comparison(draft, estimate, adjusted.get(i), margin)
+        for i, (draft, estimate) in enumerate(zip(drafts, estimates, strict=True))
+    )
 
 
 def summarize(
@@ -270,11 +276,15 @@ def _paired_logs(
     """Return the log ratios of paired blocks per process, leaving out processes without a pair."""
     logs = {}
     for process in sorted(rows.keys() & base.keys()):
-        mine, theirs = (
-            dict(zip(m.block, m.samples_ns, strict=True)) for m in (rows[process], base[process])
-        )
+        if Status.THROTTLED in {rows[process].status, base[process].status}:
+            continue
+        one, two = rows[process], base[process]
+        if one.block == two.block and len(set(one.block)) == len(one.block):  # nearly always
+            pairs = list(zip(one.samples_ns, two.samples_ns, strict=True))
+        else:
+            mine, theirs = (dict(zip(m.block, m.samples_ns, strict=True)) for m in (one, two))
+            pairs = [(mine[b], theirs[b]) for b in sorted(mine.keys() & theirs.keys())]
         # A sample of 0 ns says that the timer was too coarse, not that the ratio is 0.
-        pairs = [(mine[b], theirs[b]) for b in sorted(mine.keys() & theirs.keys())]
         if pairs and all(min(pair) > 0 for pair in pairs):
             logs[process] = [math.log(a / b) for a, b in pairs]
     return logs
@@ -290,7 +300,7 @@ def _estimate(logs: Sequence[float], margin: float) -> _Estimate:
     return _Estimate(
         mean=mean,
         count=len(logs),
-        half=float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom)) * error,
+        half=float(special.stdtrit(freedom, (1 + CONFIDENCE) / 2)) * error,
         p_value=2 * _upper_tail(abs(mean), error, freedom),
         # Of the two one-sided tests against the margin the nearer end decides.
         p_same=_upper_tail(math.log1p(margin) - abs(mean), error, freedom),
@@ -300,7 +310,7 @@ def _estimate(logs: Sequence[float], margin: float) -> _Estimate:
 def _upper_tail(distance: float, error: float, freedom: int) -> float:
     if error == 0:  # processes agree to the last bit: the limit of the t-distribution
         return 0.5 if distance == 0 else float(distance < 0)
-    return float(stats.t.sf(distance / error, freedom))
+    return float(special.stdtr(freedom, -distance / error))
 
 
 def _adjust(p_values: Mapping[int, float | None]) -> dict[int, _Adjusted]:
@@ -378,8 +388,10 @@ class _Draft:
         return "" if self.logs else "no block of any process holds a usable sample of both"
 
 
-def _comparison(draft: _Draft, adjusted: _Adjusted | None, margin: float) -> Comparison:
-    row, logs, estimate = deciding_row(draft.rows), draft.logs, draft.estimate(margin)
+def _comparison(
+    draft: _Draft, estimate: _Estimate, adjusted: _Adjusted | None, margin: float
+) -> Comparison:
+    row, logs = deciding_row(draft.rows), draft.logs
     blocks = "-".join(map(str, sorted({len(values) for values in logs.values()})))
     of = f"over {len(logs)} processes of {blocks} blocks"
     verdict, why = _judge(estimate, adjusted, margin, of)

@@ -16,10 +16,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from harness.comparison import compare, deciding_row, summarize, summarize_placebo
+from harness.disturbances import flagged
 from harness.judge import BAD
 from harness.plan import Cell, cell_of
-from harness.results import Measurement, ResultsError, load_run
-from harness.sampling import FAILED
+from harness.results import FAILED, Measurement, ResultsError, load_run
 from harness.terminal import print_verdicts, write_lines
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -44,7 +44,8 @@ def conclude(folder: Path, *, as_json: bool) -> int:
     counts = Counter(str(row.status) for row in bad) + Counter(str(r.status) for r in laws)
     remarks += [f"{number} {status}" for status, number in counts.items()]
     remarks += [f"a counterexample: {row.replay}" for row in laws if row.replay][:1]
-    remarks += [note for note in loaded.run.notes if note.startswith("budget: ")]
+    remarks += flagged(loaded.measurements)
+    remarks += [n for n in loaded.run.notes if n.startswith(("budget: ", "warning: "))]
     remarks.append(f"results: {folder}")
     remarks = [remark for remark in remarks if remark]
     if as_json:

@@ -18,14 +18,17 @@ import torch
 from harness import clock
 from harness.comparison import Comparison, compare
 from harness.isolation import End, Job, Pool
+from harness.processors import environment_for
 from harness.proof import Call
 from harness.results import Measurement, Status
-from harness.sampling import BURN_IN_S, environment_for
+from harness.sampling import BURN_IN_S
 from harness.variant import Value
 
 PATIENCE_S = 300.0
 Contest = Mapping[str, Callable[[], Any]]
 """What is timed, by its name; the first is what the others are divided by."""
+Samples = dict[tuple[str, bool], tuple[int, list[int]]]
+"""Calls per sample and nanoseconds per call, by name and whether it is the placebo."""
 
 
 def runner(call: Call, tensors: Mapping[str, Value]) -> Callable[[], Any]:
@@ -72,30 +75,42 @@ def session(heat: Heat, cursor: Any) -> Callable[[Entry], Any]:
     torch.set_num_threads(heat.rules.threads)
     clock.make_clock("cpu").burn_in(BURN_IN_S)
 
-    def sample(entry: Entry) -> dict[tuple[str, bool], tuple[int, list[int]]]:
-        module, _, name = entry.make.partition(":")
-        contest: Contest = getattr(importlib.import_module(module), name)(entry.case, entry.device)
+    def sample(entry: Entry) -> Samples:
         timer = clock.make_clock(entry.device)
-        baseline = next(iter(contest))
-        runs = {(label, False): call for label, call in contest.items()}
-        runs[baseline, True] = contest[baseline]
-
-        def call(key: tuple[str, bool]) -> Any:
-            return runs[key]()
-
-        def repeated(key: tuple[str, bool]) -> Callable[[int], Sequence[Any]]:
-            return lambda count: [key] * count
-
-        counts = {key: clock.calibrate(timer, call, repeated(key)) for key in runs}
-        samples: dict[tuple[str, bool], list[int]] = {key: [] for key in runs}
         order = random.Random(f"{heat.seed}/{entry}/{heat.process}")
-        for _ in range(heat.rules.blocks):
-            for key in order.sample(list(runs), len(runs)):
-                elapsed, _ = timer.sample(call, [key] * counts[key])
-                samples[key].append(round(elapsed / counts[key]))
-        return {key: (counts[key], samples[key]) for key in runs}
+        return sampled(contest_of(entry), timer, heat.rules.blocks, order)
 
     return sample
+
+
+def contest_of(entry: Entry) -> Contest:
+    """Make the contest of an entry, in the process that times it."""
+    module, _, name = entry.make.partition(":")
+    contest: Contest = getattr(importlib.import_module(module), name)(entry.case, entry.device)
+    return contest
+
+
+def sampled(
+    contest: Contest, timer: clock.Clock, blocks: int, order: random.Random
+) -> Samples:  # fmt: skip
+    """Time a contest and its placebo, the first once more, in so many blocks of random order."""
+    baseline = next(iter(contest))
+    runs = {(label, False): call for label, call in contest.items()}
+    runs[baseline, True] = contest[baseline]
+
+    def call(key: tuple[str, bool]) -> Any:
+        return runs[key]()
+
+    def repeated(key: tuple[str, bool]) -> Callable[[int], Sequence[Any]]:
+        return lambda count: [key] * count
+
+    counts = {key: clock.calibrate(timer, call, repeated(key)) for key in runs}
+    samples: dict[tuple[str, bool], list[int]] = {key: [] for key in runs}
+    for _ in range(blocks):
+        for key in order.sample(list(runs), len(runs)):
+            elapsed, _ = timer.sample(call, [key] * counts[key])
+            samples[key].append(round(elapsed / counts[key]))
+    return {key: (counts[key], samples[key]) for key in runs}
 
 
 def compete(
@@ -137,9 +152,11 @@ def compete(
 def _rows(
     entry: Entry, process: int, threads: int, result: Mapping[Any, Any]
 ) -> list[Measurement]:  # fmt: skip
+    # a baseline is one of a variant: contests that begin with another one are another variant
+    variant = f"{entry.make} over {next(iter(result))[0]}"
     return [
         Measurement(
-            run_id="contest", variant=entry.make, implementation=label, case=entry.case,
+            run_id="contest", variant=variant, implementation=label, case=entry.case,
             case_name=entry.case, direction="as named", dtype="float32", device=entry.device,
             threads=threads, placebo=placebo, process=process, block=tuple(range(len(samples))),
             samples_ns=tuple(samples), calls_per_sample=calls, status=Status.MEASURED,

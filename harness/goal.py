@@ -16,17 +16,22 @@ from typing import Any, NamedTuple
 
 import torch
 
+from harness.bound_call import copied
 from harness.case import ConvCase
-from harness.comparison import Comparison, summarize
+from harness.check import Refuted, Trial
+from harness.comparison import Comparison, GeometricMean, summarize
 from harness.contest import Entry, Rules, compete, runner
-from harness.proof import Call, measure_memory
+from harness.gate import answered, in_children
+from harness.isolation import End
+from harness.memory import measure_memory
+from harness.proof import Call, Common, Question, compare, load_answer, refutation_text
 from harness.selection import fastest
-from harness.table import Table, load_table
+from harness.table import load_table
 from harness.tensors import make_tensors
-from harness.variant import Implementation, Variant
+from harness.variant import Implementation, Value, Variant
 
 MODULE = "properties.goals"
-RIVAL, BARE, CALLED = "rival", "implementation", "functional form"
+RIVAL, BARE, CALLED, FLOOR = "rival", "implementation", "functional form", "floor"
 MEMORY = "memory"
 
 
@@ -36,6 +41,7 @@ class Reach(StrEnum):
     MET = "MET"
     MISSED = "MISSED"
     UNRESOLVED = "UNRESOLVED"
+    UNPROVED = "UNPROVED"
 
 
 class Rival(NamedTuple):
@@ -59,6 +65,8 @@ class Goal:
             (the peak of a training step).
         share: What share of the rival's work a case needs; limits are times its geometric mean.
         every: Whether each case must keep the limit, not only the geometric mean.
+        floor: `floor(case, direction, device)` makes a call of those bare tensor operations that
+            no form of the operation avoids; it is timed beside it.
     """
 
     operation: str
@@ -68,6 +76,7 @@ class Goal:
     limits: Mapping[str, float]
     share: Callable[[ConvCase], float] = field(default=lambda _: 1.0)
     every: bool = False
+    floor: Callable[[ConvCase, str, str], Callable[[], Any]] | None = None
 
     def limit(self, direction: str) -> float:
         """Return the largest ratio, shares counted in."""
@@ -76,17 +85,30 @@ class Goal:
 
 
 class Result(NamedTuple):
-    """What one goal came to in one direction; `called` is the ratio of the functional form."""
+    """What one goal came to in one direction; no ratio where a contender is not proved.
+
+    `called` is the ratio of the functional form, `placebo` how far the rival is from itself at most,
+    `floor` and `floor_low` the ratio of the floor and where its interval begins.
+    """
 
     goal: Goal
     direction: str
     limit: float
-    ratio: float
-    low: float
-    high: float
+    ratio: float | None
+    low: float | None
+    high: float | None
     reach: Reach
     slowest: str
     called: float | None = None
+    placebo: float | None = None
+    floor: float | None = None
+    floor_low: float | None = None
+    reason: str = ""
+
+    @property
+    def is_barred(self) -> bool:
+        """Whether already the bare operations are dearer than the limit."""
+        return self.floor_low is not None and self.floor_low > self.limit
 
 
 def load_goals() -> tuple[Goal, ...]:
@@ -96,46 +118,129 @@ def load_goals() -> tuple[Goal, ...]:
 
 
 def judge_goals(goals: Sequence[Goal], rules: Rules, device: str = "cpu") -> Iterator[Result]:
-    """Measure goals, every direction that they limit."""
-    table, known = load_table(), load_goals()
+    """Measure goals, every direction that they limit, what is proved of them alone."""
+    known = load_goals()
     for goal in goals:
+        number = known.index(goal)
+        trials = [Trying(number, d, name) for d in goal.limits for name in goal.cases]
+        tried = prove(goal, trials, device, rules.threads)
         for direction in goal.limits:
-            if direction == MEMORY:
-                with torch.enable_grad():
-                    result = _of_memory(table, goal, device)
-                yield result
-                continue
-            number = known.index(goal)
-            entries = [
-                Entry(f"{__name__}:contest", f"{number} {direction} {name}", device)
-                for name in goal.cases
-            ]
-            yield _of_time(goal, direction, compete(entries, rules))
+            found = {one.name: tried[one] for one in trials if one.direction == direction}
+            if reasons := [f"{name}: {one.reason}" for name, one in found.items() if one.reason]:
+                yield unproved(goal, direction, reasons)
+            elif direction == MEMORY:
+                yield _of_memory(goal, found)
+            else:
+                entries = [
+                    Entry(f"{__name__}:contest", f"{number} {direction} {name}", device)
+                    for name in goal.cases
+                ]
+                yield _of_time(goal, direction, compete(entries, rules))
+
+
+class Trying(NamedTuple):
+    """A case of a goal: the goal's number, the direction, the case's name."""
+
+    number: int
+    direction: str
+    name: str
+
+
+class Tried(NamedTuple):
+    """What became of a case before it is timed; `reason` is empty where all is proved."""
+
+    reason: str = ""
+    own_bytes: int = 0
+    rival_bytes: int = 0
+
+
+def prove(
+    goal: Goal, trials: Sequence[Trying], device: str = "cpu", threads: int = 1
+) -> dict[Trying, Tried]:
+    """Compare every contender of every case with the oracle, in a child; return what was found."""
+    rivals = (goal.against(ConvCase.parse(goal.cases[one.name])) for one in trials)
+    asked = [Question(goal.variant, goal.cases[one.name]) for one in trials]
+    asked += [Question(rival.variant, _canonical(rival.case)) for rival in rivals]
+    found = {}
+    with answered(list(dict.fromkeys(asked)), device, threads) as common:
+        for unit, report in in_children(f"{__name__}:proof_session", common, trials):
+            failed = Tried(f"{report.end.value}: {report.text}")
+            found[unit] = report.result if report.end is End.DONE else failed
+    return found
+
+
+def proof_session(common: Common, cursor: Any) -> Callable[[Trying], Tried]:
+    """Return what proves the contenders of one case, and measures their memory if asked to."""
+    del cursor
+    torch.set_num_threads(common.threads)
+
+    def examine(one: Trying) -> Tried:
+        backward = one.direction != "forward"
+        peaks: dict[str, int] = {}
+        with torch.set_grad_enabled(backward):
+            for label, contender in contenders(*one, common.device).items():
+                variant, implementation, line, tensors = contender
+                case = ConvCase.parse(line)
+                call = Call(variant, implementation, case, "backward" if backward else "forward")
+                trial = Trial(variant, implementation, case, common.device)
+                try:
+                    got = copied(call.read(call(call.bind(tensors)), tensors))
+                    compare(trial, call, got, load_answer(common.answers, variant.name, line))
+                except Refuted as error:
+                    return Tried(f"{label}: {refutation_text(error)}")
+                if one.direction == MEMORY and label != CALLED:
+                    peaks[label], _ = measure_memory(call, tensors, common.device)
+        return Tried("", peaks.get(BARE, 0), peaks.get(RIVAL, 0))
+
+    return examine
+
+
+class Contender(NamedTuple):
+    """What takes part: an implementation of a variant, on a case and its tensors."""
+
+    variant: Variant
+    implementation: Implementation
+    case: str
+    tensors: dict[str, Value]
+
+
+def contenders(number: int, direction: str, name: str, device: str) -> dict[str, Contender]:
+    """Return what one case of a goal compares, the rival first."""
+    del direction
+    goal, table = load_goals()[number], load_table()
+    variant, case = table.variant(goal.variant), ConvCase.parse(goal.cases[name])
+    rival = goal.against(case)
+    theirs, other = table.variant(rival.variant), ConvCase.parse(rival.case)
+    own = make_tensors(variant, case, device)
+    form = Implementation(name=CALLED, load=lambda: _functional(variant))
+    return {
+        RIVAL: Contender(
+            theirs, table.implementation(theirs, rival.implementation), str(other),
+            make_tensors(theirs, other, device),
+        ),
+        BARE: Contender(variant, fastest(variant, case, device), str(case), own),
+        CALLED: Contender(variant, form, str(case), own),
+    }  # fmt: skip
 
 
 def contest(words: str, device: str) -> dict[str, Callable[[], Any]]:
     """Make what one case of a goal compares; `words` are `number direction case`."""
     number, direction, name = words.split(" ")
-    goal, table = load_goals()[int(number)], load_table()
-    variant, case = table.variant(goal.variant), ConvCase.parse(goal.cases[name])
     torch.set_grad_enabled(direction == "backward")
-    own = make_tensors(variant, case, device)
-    form = Implementation(name=CALLED, load=lambda: _functional(variant))
-    contenders = {
-        RIVAL: _rival(table, goal, case, direction, device),
-        BARE: (Call(variant, fastest(variant, case, device), case, direction), own),
-        CALLED: (Call(variant, form, case, direction), own),
+    runs = {
+        label: runner(
+            Call(one.variant, one.implementation, ConvCase.parse(one.case), direction), one.tensors
+        )
+        for label, one in contenders(int(number), direction, name, device).items()
     }
-    return {label: runner(*contender) for label, contender in contenders.items()}
+    goal = load_goals()[int(number)]
+    if goal.floor is not None:
+        runs[FLOOR] = goal.floor(ConvCase.parse(goal.cases[name]), direction, device)
+    return runs
 
 
-def _rival(
-    table: Table, goal: Goal, case: ConvCase, direction: str, device: str
-) -> tuple[Call, Mapping[str, Any]]:
-    name, implementation, line = goal.against(case)
-    variant, other = table.variant(name), ConvCase.parse(line)
-    contender = Call(variant, table.implementation(variant, implementation), other, direction)
-    return contender, make_tensors(variant, other, device)
+def _canonical(line: str) -> str:
+    return str(ConvCase.parse(line))
 
 
 def _functional(variant: Variant) -> Callable[..., Any]:
@@ -159,26 +264,40 @@ def _of_time(goal: Goal, direction: str, rows: Sequence[Comparison]) -> Result:
         ratio, low, high = ratio or math.nan, 0.0, math.inf
     limit = goal.limit(direction)
     words = f"{slowest.case.split(' ')[2]} {slowest.ratio or math.nan:.2f}"
+    null = [abs((row.ratio or 1.0) - 1) for row in rows if row.placebo]
     return Result(
         goal, direction, limit, ratio, low, high, _reach(low, high, limit), words,
-        means[CALLED].ratio,
+        means[CALLED].ratio, max(null, default=None), *_of_floor(goal, slowest.case, rows, means),
     )  # fmt: skip
 
 
-def _of_memory(table: Table, goal: Goal, device: str) -> Result:
-    ratios = {}
-    variant = table.variant(goal.variant)
-    for name, line in goal.cases.items():
-        case = ConvCase.parse(line)
-        bare = Call(variant, fastest(variant, case, device), case, "backward")
-        own, _ = measure_memory(bare, make_tensors(variant, case, device), device)
-        other, _ = measure_memory(*_rival(table, goal, case, "backward", device), device)
-        ratios[name] = own / other
+def _of_floor(
+    goal: Goal, slowest: str, rows: Sequence[Comparison], means: Mapping[str, GeometricMean]
+) -> tuple[float | None, float | None]:
+    """Return the floor's ratio and where its interval begins: of the case that decides, or all."""
+    if goal.floor is None:
+        return None, None
+    if goal.every:
+        one = next(row for row in rows if row.implementation == FLOOR and row.case == slowest)
+        return one.ratio, one.ratio_low
+    return means[FLOOR].ratio, means[FLOOR].ratio_low
+
+
+def _of_memory(goal: Goal, found: Mapping[str, Tried]) -> Result:
+    ratios = {name: tried.own_bytes / tried.rival_bytes for name, tried in found.items()}
     slowest = max(ratios, key=lambda name: ratios[name])
     mean = math.exp(statistics.fmean(map(math.log, ratios.values())))
     ratio, limit = ratios[slowest] if goal.every else mean, goal.limit(MEMORY)
     words = f"{slowest} {ratios[slowest]:.2f}"
     return Result(goal, MEMORY, limit, ratio, ratio, ratio, _reach(ratio, ratio, limit), words)
+
+
+def unproved(goal: Goal, direction: str, reasons: Sequence[str]) -> Result:
+    """Return the row of a goal of which a contender is not what the oracle says: no ratio."""
+    limit = goal.limit(direction)
+    return Result(
+        goal, direction, limit, None, None, None, Reach.UNPROVED, "", reason="; ".join(reasons)
+    )
 
 
 def _reach(low: float, high: float, limit: float) -> Reach:

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import clock
+from harness.exhaustion import ended_by_memory, is_out_of_memory, system_kills
 
 START_TIMEOUT_S = 180.0
 LONGEST_TEXT = 600
@@ -36,6 +37,7 @@ class End(Enum):
     CRASHED = "crashed"
     TIMED_OUT = "timed out"
     OUT_OF_TIME = "out of time"
+    OUT_OF_MEMORY = "out of memory"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,7 @@ class _Child:
     waiting: list[int]
     deadline: float
     started: float
+    kills: int | None
     flying: int | None = None
     waited: float = 0.0
     begun: bool = False
@@ -160,13 +163,14 @@ class Pool:
         log = self.scratch / f"child-{os.getpid()}-{number}-{len(units)}.log"
         arguments = (theirs, log, job.session, job.common, [job.units[u] for u in units], cursor)
         process = context.Process(target=_serve, args=arguments, daemon=True)  # type: ignore[attr-defined]
-        started = clock.monotonic_s()
+        started, kills = clock.monotonic_s(), system_kills()
         with _variables(self.environment):
             process.start()
         theirs.close()
         self.children[number] = _Child(
-            number, process, ours, cursor, log, list(units), started + START_TIMEOUT_S, started
-        )
+            number, process, ours, cursor, log, list(units), started + START_TIMEOUT_S, started,
+            kills,
+        )  # fmt: skip
 
     def _listen(self, child: _Child, jobs: Sequence[Job], queue: list[Any]) -> Iterator[Report]:
         try:
@@ -196,7 +200,10 @@ class Pool:
     ) -> Iterator[Report]:
         self._end(child, join_s=5.0 if end is End.CRASHED else 0.0)
         if end is End.CRASHED:
-            text = _exit_text(child.process.exitcode, child.log)
+            code, last = child.process.exitcode, _last_line(child.log)
+            text = _exit_text(code, last)
+            if ended_by_memory(code, child.kills, system_kills(), last):
+                end, text = End.OUT_OF_MEMORY, f"out of memory: {text}"[:LONGEST_TEXT]
         elif child.flying is None:
             text = f"did not start in {START_TIMEOUT_S:.0f} s"
         else:
@@ -247,17 +254,21 @@ def _variables(values: Mapping[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _exit_text(code: int | None, log: Path) -> str:
+def _last_line(log: Path) -> str:
+    with contextlib.suppress(OSError):
+        lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        return lines[-1] if lines else ""
+    return ""
+
+
+def _exit_text(code: int | None, last: str) -> str:
     if code is not None and code < 0:
         name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
         text = f"the process was ended by {name}"
         text += ", as a system that runs out of memory does" * (-code == signal.SIGKILL)
     else:
         text = f"the process ended with exit code {code}"
-    with contextlib.suppress(OSError):
-        if last := log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]:
-            text += f": {last[0]}"
-    return text[:LONGEST_TEXT]
+    return (f"{text}: {last}" if last else text)[:LONGEST_TEXT]
 
 
 def _serve(
@@ -277,7 +288,8 @@ def _serve(
         try:
             result = work(unit)
         except Exception as error:  # noqa: BLE001 - a stranger's code may raise anything at all
-            connection.send((End.RAISED.value, None, error_text(error)))
+            end = End.OUT_OF_MEMORY if is_out_of_memory(error) else End.RAISED
+            connection.send((end.value, None, error_text(error)))
         else:
             last = isinstance(result, Last)
             connection.send((End.DONE.value, result.result if last else result, ""))

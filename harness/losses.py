@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -17,12 +17,12 @@ import torch
 from hypothesis import HealthCheck, Phase
 from hypothesis import strategies as st
 
-from harness import clock
+from harness import clock, hunt
 from harness.case import CaseError, ConvCase
 from harness.comparison import Comparison
 from harness.contest import Entry, Rules, compete, real, runner
 from harness.evidence import EVIDENCE, Evidence, Made, load_evidence
-from harness.neighbours import descend
+from harness.hunt import CONFIRM, SCREEN
 from harness.proof import Call
 from harness.selection import fastest
 from harness.strategies import cases
@@ -32,8 +32,6 @@ from harness.terminal import write_lines
 from harness.variant import Kind, Variant
 
 TOLERATED = 1.05
-SCREEN, CONFIRM, SHRINK = Rules(1, 5), Rules(5, 20), Rules(3, 8)
-AT_ONCE = 12
 # Layers of up to some ten milliseconds: what one sample takes bounds how many are looked at.
 MOST_MACS = 10**8
 CHANNELS, SPARE, BATCHES = (1, 1, 4, 8, 16, 32), (0, 4, 12, 28, 60), (1, 1, 1, 4)
@@ -77,7 +75,7 @@ def layers(draw: st.DrawFn, variant: Variant) -> ConvCase:
     return case
 
 
-def suspects(variant: Variant, seed: int, count: int) -> list[Suspect]:
+def suspects(variant: Variant, seed: int, count: int = hunt.AT_ONCE) -> list[Suspect]:
     """Return so many cases where the table chooses something else than the reference."""
     found: list[Suspect] = []
 
@@ -133,23 +131,19 @@ def _loses(row: Comparison) -> bool:
 
 def confirmed(table: Table, suspect: Suspect, seed: int, deadline_s: float) -> Loss | None:
     """Judge a suspect again in fresh processes; shrink what loses there, and judge that, too."""
-    if not _loses(judge([suspect], CONFIRM, seed + 1)[0]):
-        return None
     variant = table.variant(suspect.variant)
 
-    def loses(case: ConvCase) -> bool | None:
-        if clock.monotonic_s() > deadline_s or not _chosen(variant, case):
+    def judged(case: ConvCase, rules: Rules, number: int) -> Comparison | None:
+        if not _chosen(variant, case):
             return None
-        return _loses(judge([suspect._replace(case=str(case))], SHRINK, seed + 2)[0])
+        return judge([suspect._replace(case=str(case))], rules, number)[0]
 
-    smallest, _ = descend(ConvCase.parse(suspect.case), variant, loses)
-    least = suspect._replace(case=str(smallest))
-    row = judge([least], CONFIRM, seed + 3)[0]
-    if not _loses(row):  # the walk went one step too far: what was confirmed stands
-        least, row = suspect, judge([suspect], CONFIRM, seed + 4)[0]
-    if not _loses(row):
+    case = ConvCase.parse(suspect.case)
+    found = hunt.confirmed(case, variant, judged, _loses, seed, deadline_s)
+    if found is None:
         return None
-    return Loss(least, _chosen(variant, ConvCase.parse(least.case)), row)
+    least, row = found
+    return Loss(suspect._replace(case=str(least)), _chosen(variant, least), row)
 
 
 # -- the command -------------------------------------------------------------------------------
@@ -169,7 +163,8 @@ def run(options: argparse.Namespace, table: Table) -> int:
     seed = random.SystemRandom().randrange(2**20) if options.seed is None else options.seed
     variants = [table.variant(name) for name in options.variant or table.variants]
     looked, losses = 0, []
-    for round_seed, some in _rounds(variants, seed, deadline):
+    kept = [Suspect(v, d, c) for v, d, c in _kept() if v in {one.name for one in variants}]
+    for round_seed, some in hunt.rounds(suspects, kept, variants, seed, deadline):
         looked += len(some)
         rows = judge(some, SCREEN, round_seed)
         doubtful = [s for s, row in zip(some, rows, strict=True) if (row.ratio or 0) > TOLERATED]
@@ -188,25 +183,6 @@ def run(options: argparse.Namespace, table: Table) -> int:
     if options.write:
         write_lines([f"kept in {evidence.save(EVIDENCE)}"])
     return int(bool(losses))
-
-
-def _rounds(
-    variants: Sequence[Variant], seed: int, deadline_s: float
-) -> Iterator[tuple[int, list[Suspect]]]:
-    """Yield suspects, one variant after another: first those that were found before."""
-    kept = [Suspect(v, d, c) for v, d, c in _kept() if v in {one.name for one in variants}]
-    if kept:
-        yield seed, kept
-    number = seed
-    while clock.monotonic_s() < deadline_s:
-        before = number
-        for variant in variants:
-            some = suspects(variant, number, AT_ONCE)
-            if some and clock.monotonic_s() < deadline_s:
-                number += 10  # a round uses several seeds
-                yield number, some
-        if number == before:
-            return  # nothing to look at in any variant
 
 
 def _kept() -> list[tuple[str, str, str]]:

@@ -6,10 +6,11 @@ import hashlib
 import os
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 REPORTED_PACKAGES = (
     "torch", "triton", "numpy", "scipy", "pandas", "seaborn", "matplotlib",
@@ -62,13 +63,24 @@ def describe_flags() -> dict[str, str]:
     """Return the global torch flags that change what a convolution costs or computes."""
     import torch
 
-    return {
-        "cudnn.allow_tf32": str(torch.backends.cudnn.allow_tf32),
-        "cudnn.benchmark": str(torch.backends.cudnn.benchmark),
-        "cudnn.deterministic": str(torch.backends.cudnn.deterministic),
-        "matmul.allow_tf32": str(torch.backends.cuda.matmul.allow_tf32),
-        "mkldnn": str(torch.backends.mkldnn.is_available()),
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    readers: dict[str, Callable[[], Any]] = {
+        "autocast": lambda: torch.is_autocast_enabled("cuda"),
+        "cudnn.allow_tf32": lambda: cudnn.allow_tf32,
+        "cudnn.benchmark": lambda: cudnn.benchmark,
+        "cudnn.deterministic": lambda: cudnn.deterministic,
+        "deterministic": torch.are_deterministic_algorithms_enabled,
+        "matmul.allow_tf32": lambda: matmul.allow_tf32,
+        "mkldnn": torch.backends.mkldnn.is_available,
     }
+    return {name: _read(read) for name, read in readers.items()}
+
+
+def _read(read: Callable[[], Any]) -> str:
+    try:
+        return str(read())
+    except RuntimeError:  # whoever set TF32 in the newer way cannot be asked in the older one
+        return "mixed"
 
 
 def describe_versions() -> dict[str, str]:

@@ -24,11 +24,13 @@ class Count:
         flops: Two per multiply-add of products and convolutions.
         peak_bytes: The most memory that was held at once after any operator, that of `given`
             tensors left out.
+        moved_bytes: What these operators read and write, each tensor once per operator.
     """
 
     kernels: int = 0
     flops: int = 0
     peak_bytes: int = 0
+    moved_bytes: int = 0
 
 
 @dataclass(slots=True)
@@ -68,7 +70,10 @@ class Meter(TorchDispatchMode):
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
         count, packet = self.count, func._overloadpacket
-        count.kernels += not func.is_view
+        if not func.is_view:
+            count.kernels += 1
+            moved = [t for t in tree_leaves((args, kwargs, result)) if isinstance(t, Tensor)]
+            count.moved_bytes += sum(t.numel() * t.element_size() for t in moved)
         if packet in _flops():
             count.flops += _flops()[packet](*args, **kwargs, out_val=result)
         # what died since the last operator goes first: its address may serve again

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from harness.case import DTYPES, CaseError, ConvCase
+from harness.comparison import Comparison
 from harness.results import Measurement, Status
 from harness.selection import declines
 from harness.table import Table, UnknownName, with_oracle
 from harness.variant import Implementation, Need, Variant
 
 DIRECTIONS = ("forward", "backward")
+COLD, HOT, GRAPH = "l2=cold", "l2=hot", "graph=1"
+MODES = {"cpu": ("",), "cuda": (COLD, HOT, f"{GRAPH},{COLD}")}
+"""Ways to call that are rows of their own, by device; a word of `Measurement.flags` each."""
 
 
 class Cell(NamedTuple):
-    """One thing to time: an implementation on a case in one direction."""
+    """One thing to time: an implementation on a case in one direction, with so many threads.
+
+    `mode` is one of `MODES`: on a device a call finds its cache cold or hot, or is a graph.
+    """
 
     variant: str
     implementation: str
@@ -24,11 +32,20 @@ class Cell(NamedTuple):
     case_name: str
     direction: str
     placebo: bool = False
+    threads: int = 1
+    mode: str = ""
 
     @property
     def group(self) -> GroupKey:
         """What this cell is timed side by side with."""
-        return GroupKey(self.variant, self.case, self.case_name, self.direction)
+        return GroupKey(
+            self.variant, self.case, self.case_name, self.direction, self.threads, self.mode
+        )
+
+    @property
+    def proved_as(self) -> Cell:
+        """The cell whose proof holds for this one too."""
+        return self._replace(placebo=False, mode="")
 
 
 class GroupKey(NamedTuple):
@@ -38,6 +55,8 @@ class GroupKey(NamedTuple):
     case: str
     case_name: str
     direction: str
+    threads: int = 1
+    mode: str = ""
 
 
 class Skipped(NamedTuple):
@@ -57,7 +76,8 @@ class Selection:
         directions, dtypes: Words; no dtype leaves every case its own.
         baselines: Implementations to divide by: `name` or `variant=name`.
         full: All cases of every variant, and compiled forms.
-        device, threads: Where.
+        device: Where.
+        threads: Numbers of threads; every cell is timed with each.
     """
 
     variants: tuple[str, ...] = ()
@@ -68,7 +88,7 @@ class Selection:
     baselines: tuple[str, ...] = ()
     full: bool = False
     device: str = "cpu"
-    threads: int = 1
+    threads: tuple[int, ...] = (1,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,19 +138,25 @@ def _add(
     late = Need.COMPILER in implementation.needs and not selection.full
     if late and implementation.name not in selection.implementations and not repeat:
         name, case = cases[0]
-        cell = Cell(variant.name, implementation.name, str(case), name, selection.directions[0])
+        cell = Cell(
+            variant.name, implementation.name, str(case), name, selection.directions[0],
+            threads=selection.threads[0],
+        )  # fmt: skip
         skipped.append(Skipped(cell, Status.NOT_SELECTED, "compiled forms are timed with --full"))
         return
-    for name, case in cases:
-        for direction in selection.directions:
-            cell = Cell(variant.name, implementation.name, str(case), name, direction)
-            reason = refusal(implementation, variant, case, direction, selection.device)
+    modes = MODES[selection.device.partition(":")[0]]
+    threads = dict.fromkeys(selection.threads)
+    for (name, case), direction in itertools.product(cases, selection.directions):
+        cell = Cell(variant.name, implementation.name, str(case), name, direction)
+        reason = refusal(implementation, variant, case, direction, selection.device)
+        for count, mode in itertools.product(threads, modes):
+            way = cell._replace(threads=count, mode=mode)
             if reason:
-                skipped.append(Skipped(cell, Status.UNSUPPORTED, reason))
+                skipped.append(Skipped(way, Status.UNSUPPORTED, reason))
                 continue
-            cells.append(cell)
+            cells.append(way)
             if repeat:
-                cells.append(cell._replace(placebo=True))
+                cells.append(way._replace(placebo=True))
 
 
 def refusal(
@@ -212,8 +238,10 @@ def grouped(cells: Iterable[Cell]) -> dict[GroupKey, list[Cell]]:
     return groups
 
 
-def cell_of(row: Measurement) -> Cell:
+def cell_of(row: Measurement | Comparison) -> Cell:
     """Return the cell that a row is about."""
+    modes = (word for word in row.flags.split(",") if word in {COLD, HOT, GRAPH})
     return Cell(
-        row.variant, row.implementation, row.case, row.case_name, row.direction, row.placebo
-    )
+        row.variant, row.implementation, row.case, row.case_name, row.direction, row.placebo,
+        row.threads, ",".join(modes),
+    )  # fmt: skip

@@ -68,7 +68,7 @@ def run(args: argparse.Namespace, table: Table) -> int:
     selection = Selection(
         variants=tuple(args.variant), implementations=tuple(args.implementation),
         cases=tuple(args.case), directions=(args.direction,), full=args.full, device=device,
-        threads=args.threads,
+        threads=(args.threads,),
     )  # fmt: skip
     plan = make_plan(table, selection)
     cells = [cell for cell in plan.cells if not cell.placebo]

@@ -7,8 +7,6 @@ it can neither see nor change the answers, and so that its crash or hang costs o
 from __future__ import annotations
 
 import hashlib
-import json
-import tempfile
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -21,22 +19,23 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from harness import clock
+from harness.bound_call import Call, copied, fill
 from harness.case import ConvCase
-from harness.check import (
-    DIFFERENTIABLE,
-    Closeness,
-    Outputs,
-    Refuted,
-    Trial,
-    as_outputs,
-    expected_dtype,
-)
+from harness.check import Closeness, Outputs, Refuted, Trial, expected_dtype
+from harness.kernels import Kernels, kernels_of_call
+from harness.memory import measure_memory
 from harness.plan import Cell
 from harness.surroundings import COMPILED, Surroundings, left_on
 from harness.table import Table, load_table
-from harness.tensors import another, each, leaves, make_tensors
+from harness.tensors import leaves, make_tensors
 from harness.tolerance import Bound
-from harness.variant import Implementation, Need, Role, Value, Variant
+from harness.variant import Implementation, Need, Value
+from harness.work import Work, work_of
+
+__all__ = [
+    "Answer", "Call", "Common", "Proof", "Question", "answer_session", "copied", "fill",
+    "load_answer", "measure_memory", "prepare", "probe_session", "spoil_free_memory",
+]  # fmt: skip
 
 SEEDS = 2
 """Tensors that a contender is proved on: those that are timed, and others in the same memory."""
@@ -62,6 +61,16 @@ class Proof(NamedTuple):
     peak_bytes: int | None = None
     saved_bytes: int | None = None
     call_ns: int = 0
+    work: Work = Work()
+    kernel_ns: int | None = None
+    kernels: tuple[str, ...] = ()
+
+    def costs(self) -> dict[str, Any]:
+        """Return what a row says of the costs of a call, apart from its time."""
+        return {
+            "peak_bytes": self.peak_bytes, "saved_bytes": self.saved_bytes,
+            "kernel_ns": self.kernel_ns, "kernels": self.kernels, **self.work._asdict(),
+        }  # fmt: skip
 
 
 class Question(NamedTuple):
@@ -78,85 +87,6 @@ class Answer(NamedTuple):
     bound: dict[str, Bound]
     gradients: Outputs
     gradient_bound: dict[str, Bound]
-
-
-class Call:
-    """One cell's call: forward alone without gradients, or forward and backward.
-
-    Arguments come bound (`bind`), so that a timed call does nothing but call. The result of a
-    backward call is the outputs together with the gradients of `sum(output * dy)`.
-    """
-
-    def __init__(
-        self, variant: Variant, implementation: Implementation, case: ConvCase, direction: str
-    ) -> None:
-        self.variant, self.case, self.backward = variant, case, direction == "backward"
-        self.function, self.keywords = implementation.load(), variant.call_keywords(case)
-        self.roles = {arg.name: arg.role for arg in variant.args}
-        self._dy: Tensor | None = None
-
-    @property
-    def posed(self) -> Tensor | None:
-        """The output's gradient, once it is known."""
-        return self._dy
-
-    def pose(self, case: ConvCase) -> None:
-        """Turn to another case of the same shapes: the output's gradient is drawn from its seed."""
-        self.case, self._dy = case, None
-
-    def bind(self, tensors: Mapping[str, Value]) -> tuple[tuple[Value, ...], list[Tensor]]:
-        """Return the arguments of a call: what the function takes, and what has a gradient."""
-        if not self.backward:
-            return tuple(tensors.values()), []
-        fresh = {
-            name: each(value, lambda t: t.detach().requires_grad_())
-            if self.roles[name] in DIFFERENTIABLE else value
-            for name, value in tensors.items()
-        }  # fmt: skip
-        return tuple(fresh.values()), list(leaves(self._differentiable(fresh)).values())
-
-    def __call__(self, bound: tuple[tuple[Value, ...], list[Tensor]]) -> Any:
-        """Call the implementation."""
-        arguments, inputs = bound
-        result = self.function(*arguments, **self.keywords)
-        if not self.backward:
-            return result
-        output = result if isinstance(result, Tensor) else result.output
-        if self._dy is None:
-            self._dy = another(output.detach(), self.case, Role.WEIGHT, "dy")
-        return result, torch.autograd.grad(output, inputs, self._dy, allow_unused=True)
-
-    def read(self, result: Any, tensors: Mapping[str, Value]) -> tuple[Outputs, Outputs]:
-        """Return outputs and gradients by name.
-
-        Raises:
-            Refuted: what was returned is no tensor, or computes when it is read.
-        """
-        if not self.backward:
-            return _plain(result), {}
-        result, found = result
-        inputs = leaves(self._differentiable(tensors))
-        gradients = {
-            name: torch.zeros_like(tensor) if gradient is None else gradient
-            for (name, tensor), gradient in zip(inputs.items(), found, strict=True)
-        }
-        return {name: value.detach() for name, value in _plain(result).items()}, gradients
-
-    def _differentiable(self, tensors: Mapping[str, Value]) -> dict[str, Value]:
-        return {name: v for name, v in tensors.items() if self.roles[name] in DIFFERENTIABLE}
-
-
-def _plain(result: Any) -> Outputs:
-    """Return the outputs by name, which must be there: not to be computed on access."""
-    outputs = as_outputs(result)
-    given = [result] if isinstance(result, Tensor) else [*tuple.__iter__(result)]
-    given = [value for value in given if value is not None]
-    for (name, value), entry in zip(outputs.items(), given, strict=True):
-        if value is not entry:
-            raise Refuted(f"{name} is made when it is read")
-        if type(value) is not Tensor:
-            raise Refuted(f"{name} is a {type(value).__name__}, expected a torch.Tensor itself")
-    return outputs
 
 
 # -- in children -------------------------------------------------------------------------------
@@ -228,8 +158,14 @@ def probe_session(common: Common, cursor: Any) -> Callable[[Cell], Proof]:
         timer = clock.make_clock(common.device)
         bound = call.bind(tensors)
         call_ns = min(timer.sample(call, [bound])[0] for _ in range(2))
-        note = trial.closeness
-        return Proof(proof=proof_text(note), peak_bytes=peak, saved_bytes=saved, call_ns=call_ns)
+        work = work_of(call, tensors, counted=not compiles(implementation))
+        kernels = Kernels()
+        if common.device.startswith("cuda"):
+            kernels = kernels_of_call(lambda: call(bound))
+        return Proof(
+            proof=proof_text(trial.closeness), peak_bytes=peak, saved_bytes=saved, call_ns=call_ns,
+            work=work, kernel_ns=kernels.sum_ns, kernels=kernels.names,
+        )  # fmt: skip
 
     return probe
 
@@ -272,12 +208,6 @@ def _prove(call: Call, trial: Trial, answers: Path) -> dict[str, Value]:
             if left := left_on(tensor):
                 raise Refuted(f"leaves {left} on an argument")
     return tensors
-
-
-def copied(found: tuple[Outputs, Outputs]) -> tuple[Outputs, Outputs]:
-    """Return copies of outputs and gradients."""
-    outputs, gradients = ({name: v.clone() for name, v in part.items()} for part in found)
-    return outputs, gradients
 
 
 def spoil_free_memory(outputs: Iterable[Tensor], dtype: torch.dtype) -> None:
@@ -365,71 +295,7 @@ def _operators(call: Call, bound: Any) -> Counter[str]:
     return seen
 
 
-# -- memory ------------------------------------------------------------------------------------
-
-
-def measure_memory(call: Call, tensors: Mapping[str, Value], device: str) -> tuple[int, int | None]:
-    """Return the peak of bytes beyond the inputs, and the bytes kept for the backward pass."""
-    bound = call.bind(tensors)
-    call(bound)
-    peak = _cuda_peak(call, bound) if device.startswith("cuda") else _cpu_peak(call, bound)
-    return peak, _saved_bytes(call, bound) if call.backward else None
-
-
-def _cuda_peak(call: Call, bound: Any) -> int:
-    torch.cuda.synchronize()
-    torch.cuda.reset_peak_memory_stats()
-    before = torch.cuda.memory_allocated()
-    call(bound)
-    torch.cuda.synchronize()
-    return torch.cuda.max_memory_allocated() - before
-
-
-def _cpu_peak(call: Call, bound: Any) -> int:
-    with torch.autograd.profiler.profile(use_cpu=True, profile_memory=True) as profile:
-        call(bound)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "trace.json"
-        profile.export_chrome_trace(str(path))
-        return peak_of(json.loads(path.read_text(encoding="utf-8", errors="replace")))
-
-
-def peak_of(trace: Mapping[str, Any]) -> int:
-    """Return the highest sum of bytes that the memory events of a chrome trace come to."""
-    events = [event for event in trace["traceEvents"] if event.get("name") == "[memory]"]
-    level = peak = 0
-    for event in sorted(events, key=lambda event: float(event["ts"])):
-        level += int(event["args"]["Bytes"])
-        peak = max(peak, level)
-    return peak
-
-
-def _saved_bytes(call: Call, bound: tuple[tuple[Value, ...], list[Tensor]]) -> int:
-    """Return the bytes of the storages that autograd keeps, inputs and parameters left out."""
-    arguments, _ = bound
-    given = leaves({str(i): value for i, value in enumerate(arguments)})
-    outside = {tensor.untyped_storage().data_ptr() for tensor in given.values()}
-    kept: dict[int, Tensor] = {}  # holding them keeps an address from being used twice
-
-    def pack(tensor: Tensor) -> Tensor:
-        kept.setdefault(tensor.untyped_storage().data_ptr(), tensor)
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        result = call.function(*arguments, **call.keywords)
-    del result
-    return sum(t.untyped_storage().nbytes() for key, t in kept.items() if key not in outside)
-
-
 # -- values ------------------------------------------------------------------------------------
-
-
-def fill(target: Value, source: Value) -> None:
-    """Copy values into the memory that is there."""
-    pairs = zip(leaves({"": target}).values(), leaves({"": source}).values(), strict=True)
-    with torch.no_grad():
-        for ours, theirs in pairs:
-            ours.copy_(theirs)
 
 
 def answer_path(folder: Path, variant: str, case: str) -> Path:

@@ -6,13 +6,9 @@ as they come, so that a run that is killed keeps what it measured.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import functools
 import json
 import os
-import types
-import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -20,10 +16,26 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from harness.machine import Machine
+from harness.records import ResultsError, read_record
 
-
-class ResultsError(Exception):
-    """A results folder that cannot be written or read, with the path and the reason."""
+__all__ = [
+    "FAILED",
+    "MOST_STEAL",
+    "SAMPLED",
+    "ImplementationCard",
+    "LawCard",
+    "LoadedRun",
+    "Measurement",
+    "Outcome",
+    "Recorder",
+    "ResultsError",
+    "Run",
+    "Status",
+    "VariantCard",
+    "Verdict",
+    "load_run",
+    "read_record",
+]  # fmt: skip
 
 
 class Status(StrEnum):
@@ -35,6 +47,16 @@ class Status(StrEnum):
     REFUTED = "REFUTED"
     CRASHED = "CRASHED"
     TIMED_OUT = "TIMED_OUT"
+    OUT_OF_MEMORY = "OUT_OF_MEMORY"
+    THROTTLED = "THROTTLED"
+
+
+FAILED = (Status.REFUTED, Status.CRASHED, Status.TIMED_OUT, Status.OUT_OF_MEMORY)
+"""Without a number, and through a fault of the implementation or of what the case asks of it."""
+SAMPLED = (Status.MEASURED, Status.THROTTLED)
+"""With samples; a process that was throttled is not compared, and is no fault of anybody."""
+MOST_STEAL = 0.005
+"""The share of stolen time beyond which a block is flagged."""
 
 
 class Outcome(StrEnum):
@@ -53,7 +75,17 @@ class Measurement:
 
     `block[i]` pairs `samples_ns[i]` with the samples that other implementations gave in the same
     block of the same process. `samples_ns` are nanoseconds per call. Both are empty unless
-    `status` is MEASURED. `placebo` marks the baseline registered a second time.
+    `status` is MEASURED, or THROTTLED, which keeps samples that are not to be compared. `placebo`
+    marks the baseline registered a second time.
+
+    Lists named `block_...` are parallel to `block`, or empty where the machine does not tell: the
+    share of processor time that was stolen, the load, involuntary context switches of the process,
+    and the frequency of the processor, on a device that of its multiprocessors. Blocks of
+    `off_clock_blocks` ran at another frequency than the run did. `processors` are those the process
+    was pinned to. Per call: `instructions` in user space, `useful_...` what the definition asks
+    for and `issued_...` what was called for (`harness.work`), and on a device `kernel_ns`, the sum
+    of its `kernels`, which are named in their order. `wall_ns` is the time until the device was
+    done and `enqueue_ns` until the host was, block by block, without a queue held up.
     """
 
     run_id: str
@@ -76,14 +108,44 @@ class Measurement:
     status: Status
     reason: str = ""
     proof: str = ""
+    processors: tuple[int, ...] = ()
+    block_steal_share: tuple[float, ...] = ()
+    block_load: tuple[float, ...] = ()
+    block_involuntary_switches: tuple[int, ...] = ()
+    block_clock_hz: tuple[int, ...] = ()
+    off_clock_blocks: tuple[int, ...] = ()
+    wall_ns: tuple[int, ...] = ()
+    enqueue_ns: tuple[int, ...] = ()
+    kernel_ns: int | None = None
+    kernels: tuple[str, ...] = ()
+    instructions: int | None = None
+    useful_flop: int | None = None
+    issued_flop: int | None = None
+    useful_bytes: int | None = None
+    issued_bytes: int | None = None
 
     def __post_init__(self) -> None:
         if len(self.block) != len(self.samples_ns):
             raise ValueError(
                 f"block has {len(self.block)} entries, samples_ns {len(self.samples_ns)}"
             )
-        if bool(self.samples_ns) != (self.status is Status.MEASURED):
+        if bool(self.samples_ns) != (self.status in SAMPLED):
             raise ValueError(f"status={self.status} with {len(self.samples_ns)} samples_ns")
+        for name in PER_BLOCK:
+            if (given := len(getattr(self, name))) not in {0, len(self.block)}:
+                raise ValueError(f"{name} has {given} entries, block {len(self.block)}")
+
+    @property
+    def stolen_blocks(self) -> tuple[int, ...]:
+        """The blocks in which more than `MOST_STEAL` of the processors' time was stolen."""
+        pairs = zip(self.block, self.block_steal_share, strict=False)
+        return tuple(block for block, share in pairs if share > MOST_STEAL)
+
+
+PER_BLOCK = (
+    "block_steal_share", "block_load", "block_involuntary_switches", "block_clock_hz", "wall_ns",
+    "enqueue_ns",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +179,7 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImplementationCard:
-    """An implementation as the table listed it when the run started."""
+    """An implementation as the table listed it when the run started; `limits` is what it declines."""
 
     name: str
     kind: str
@@ -125,6 +187,7 @@ class ImplementationCard:
     available: bool
     reason: str | None
     origin: str = ""
+    limits: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,6 +200,7 @@ class VariantCard:
     traits: tuple[str, ...]
     baseline: str
     implementations: tuple[ImplementationCard, ...]
+    domain: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,7 +220,9 @@ class LawCard:
 class Run:
     """One invocation: where, when, with which code and arguments, and what the table held.
 
-    `ceilings` are the rates that the machine was seen to reach, as `harness.ceilings` names them.
+    `threads` is the first number of threads where several were asked for; rows have their own.
+    `ceilings` are the rates that the machine was seen to reach with so many, as `harness.ceilings`
+    names them; those with other numbers of threads end in `_with_2_threads`.
     """
 
     id: str
@@ -283,12 +349,7 @@ def load_run(folder: str | Path) -> LoadedRun:
     )
 
 
-TOO_LARGE = 2**63
-LONGEST_SHOWN = 200
-"""Letters of a wrong value that an error quotes."""
-
 Row = TypeVar("Row", Measurement, Verdict)
-Record = TypeVar("Record")
 
 
 def _rows(kind: type[Row], path: Path, run_id: str, damage: list[str]) -> list[Row]:
@@ -315,88 +376,3 @@ def _rows(kind: type[Row], path: Path, run_id: str, damage: list[str]) -> list[R
             )
         rows.append(row)
     return rows
-
-
-def read_record(kind: type[Record], data: Any, place: str) -> Record:
-    """Turn plain JSON `data` into a `kind`, a dataclass; `place` is named in the error.
-
-    Raises:
-        ResultsError: an entry is missing, unknown or of another type.
-    """
-    try:
-        value = _typed(kind, data, "")
-    except (TypeError, ValueError) as error:
-        raise ResultsError(f"{place}: is no {kind.__name__}: {error}") from error
-    return value  # type: ignore[no-any-return]
-
-
-def _typed(kind: Any, data: Any, name: str) -> Any:
-    """Turn plain JSON `data` into `kind`, refusing every value of another type."""
-    origin, parts = typing.get_origin(kind), typing.get_args(kind)
-    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
-        return _typed_record(kind, data, name)
-    if origin in (typing.Union, types.UnionType):
-        return _typed_choice(kind, [p for p in parts if p is not type(None)], data, name)
-    if origin is tuple and isinstance(data, list):
-        if parts[0] is int and set(map(type, data)) == {int}:  # samples: there are many
-            return (
-                tuple(data)
-                if max(map(abs, data)) < TOO_LARGE
-                else _refuse(name, data, "64-bit integers")
-            )
-        return tuple(_typed(parts[0], item, name) for item in data)
-    if origin is Mapping and isinstance(data, dict):
-        return {key: _typed(parts[1], item, f"{name}.{key}") for key, item in data.items()}
-    if isinstance(kind, type) and issubclass(kind, StrEnum):
-        return kind(data)
-    accepted = (int, float) if kind is float else (kind,)
-    if (
-        origin is None
-        and isinstance(data, accepted)
-        and (kind is bool or not isinstance(data, bool))
-    ):
-        if kind is int and abs(data) >= TOO_LARGE:
-            _refuse(name, data, "a 64-bit integer")
-        return data
-    return _refuse(name, data, getattr(kind, "__name__", str(kind)))
-
-
-def _refuse(name: str, data: Any, expected: str) -> Any:
-    shown = repr(data)
-    shown = shown if len(shown) <= LONGEST_SHOWN else f"{shown[:LONGEST_SHOWN]}…"
-    raise TypeError(f"{name}={shown} must be {expected}")
-
-
-def _typed_choice(kind: Any, parts: Sequence[Any], data: Any, name: str) -> Any:
-    if data is None and isinstance(None, kind):
-        return None
-    for part in parts[:-1]:
-        with contextlib.suppress(TypeError, ValueError):
-            return _typed(part, data, name)
-    return _typed(parts[-1], data, name)
-
-
-def _typed_record(kind: type, data: Any, name: str) -> Any:
-    if not isinstance(data, dict):
-        _refuse(name or "it", data, "an object")
-    hints, required = _entries(kind)
-    if missing := sorted(required - data.keys()):
-        raise TypeError(f"{missing[0]} is missing")
-    if unknown := sorted(data.keys() - hints.keys()):
-        raise TypeError(f"{unknown[0]} is unknown")
-    return kind(**{
-        # most entries are text or a choice of their very type
-        key: value if type(value) is hints[key] is not int else _typed(hints[key], value, key)
-        for key, value in data.items()
-    })  # fmt: skip
-
-
-@functools.cache
-def _entries(kind: type) -> tuple[Mapping[str, Any], frozenset[str]]:
-    """Return the types of a record's entries, and the names of those that it must have."""
-    required = (
-        f.name
-        for f in dataclasses.fields(kind)
-        if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
-    )
-    return typing.get_type_hints(kind), frozenset(required)

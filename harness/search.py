@@ -95,7 +95,7 @@ class Profile:
 
 PROFILES = {
     "quick": Profile(cases=12, dtypes=("float32", "float64")),
-    "dev": Profile(cases=20, seed=None, thorough=False),
+    "dev": Profile(cases=12, seed=None, thorough=False),
     "ci": Profile(cases=60),
     "soak": Profile(cases=120, seed=None),
     "deep": Profile(cases=400, seed=None, values=16),

@@ -10,6 +10,7 @@ from typing import Any, Self, TextIO
 
 from harness import clock
 from harness.comparison import Comparison, GeometricMean, PlaceboSummary, Speed
+from harness.plan import cell_of
 from harness.results import Status
 
 PLAIN_EVERY_S = 10.0
@@ -75,17 +76,18 @@ def print_verdicts(
     `refuted` are the pairs of variant and implementation that a law found wrong: they are marked.
     """
     variants = dict.fromkeys(row.variant for row in comparisons)
+    several = len({row.threads for row in comparisons}) > 1
     if len(variants) <= MOST_DETAILED_VARIANTS:
         for variant in variants:
             _print_table(
                 f"{variant}: time over that of its baseline",
                 ("case", "direction", "implementation", "median", "ratio [95 %]", "verdict"),
-                [_cell_line(r, refuted) for r in comparisons if r.variant == variant],
+                [_cell_line(r, refuted, several) for r in comparisons if r.variant == variant],
             )
     _print_table(
         "geometric means over cases: time and memory over those of the baseline",
         ("variant", "implementation", "direction", "cells", "ratio [95 %]", "verdict", "memory"),
-        [_mean_line(row, refuted) for row in means],
+        [_mean_line(row, refuted, several) for row in means],
     )
     if placebo.worst is not None and placebo.worst.ratio is not None:
         text = f"placebo: the baseline against itself differs by at most {placebo.worst.ratio - 1:+.1%}"
@@ -106,20 +108,30 @@ def _name(row: Comparison | GeometricMean, refuted: Collection[tuple[str, str]])
     return row.implementation + (" (fails a law)" if wrong else "")
 
 
-def _cell_line(row: Comparison, refuted: Collection[tuple[str, str]]) -> tuple[str, ...]:
+def _cell_line(
+    row: Comparison, refuted: Collection[tuple[str, str]], several: bool
+) -> tuple[str, ...]:
     name = _name(row, refuted) + (" (placebo)" if row.placebo else "")
     median = "" if row.median_ns is None else _time(row.median_ns)
+    where = [row.case_name or row.case, *_threads(row, several), cell_of(row).mode]
     return (
-        row.case_name or row.case, row.direction, name, median,
+        " ".join(filter(None, where)), row.direction, name, median,
         _interval(row.ratio, row.ratio_low, row.ratio_high),
         _verdict(row.verdict, row.ratio) if row.status is Status.MEASURED else str(row.status),
     )  # fmt: skip
 
 
-def _mean_line(row: GeometricMean, refuted: Collection[tuple[str, str]]) -> tuple[str, ...]:
+def _threads(row: Comparison | GeometricMean, several: bool) -> list[str]:
+    return [f"{row.threads} thread{'s' * (row.threads > 1)}"] if several else []
+
+
+def _mean_line(
+    row: GeometricMean, refuted: Collection[tuple[str, str]], several: bool
+) -> tuple[str, ...]:
     memory = "" if row.memory_ratio is None else f"{row.memory_ratio:.2f}"
     return (
-        row.variant, _name(row, refuted), row.direction, f"{row.counted}/{row.cells}",
+        row.variant, _name(row, refuted), " ".join([row.direction, *_threads(row, several)]),
+        f"{row.counted}/{row.cells}",
         _interval(row.ratio, row.ratio_low, row.ratio_high), _verdict(row.verdict, row.ratio), memory,
     )  # fmt: skip
 

@@ -7,6 +7,7 @@ from harness.case import ConvCase
 from harness.goal import Goal, Rival
 from harness.table import load_table
 from harness.tensors import make_tensors
+from properties import floors
 
 TABLE = load_table()
 WIDE = 32
@@ -85,22 +86,27 @@ TAPS = _of_taps()
 GOALS = (
     Goal(
         operation="partial, a mask per channel", variant="partial", against=_plain,
+        floor=floors.of_partial,
         cases=_cases("partial"), limits={"forward": 1.08, "backward": 1.05},
     ),
     Goal(
         operation="partial, a shared mask", variant="partial", against=_plain,
+        floor=floors.of_partial,
         cases=_cases("partial", mask_channels="one"), limits={"forward": 1.04, "backward": 1.03},
     ),
     Goal(
         operation="partial, padding only", variant="partial", against=_plain,
+        floor=floors.of_partial,
         cases=_cases("partial", mask="none"), limits={"forward": 1.04, "backward": 1.03},
     ),
     Goal(
         operation="masked, a mask per channel", variant="masked", against=_plain,
+        floor=floors.of_masked,
         cases=_cases("masked"), limits={"forward": 1.08, "backward": 1.04},
     ),
     Goal(
         operation="masked, a shared mask", variant="masked", against=_plain,
+        floor=floors.of_masked,
         cases=_cases("masked", mask_channels="one"), limits={"forward": 1.04, "backward": 1.04},
     ),
     Goal(
@@ -109,7 +115,7 @@ GOALS = (
     ),
     Goal(
         operation="kernel_masked, wide layers, to the share of kept taps",
-        variant="kernel_masked", against=_plain, share=_kept,
+        variant="kernel_masked", against=_plain, share=_kept, floor=floors.of_kernel_masked,
         cases={n: c for n, c in TAPS.items() if ConvCase.parse(c).c_in >= WIDE
                and ConvCase.parse(c).groups == 1},
         limits={"forward": 1.10, "backward": 1.10},
@@ -124,17 +130,19 @@ GOALS = (
     ),
     Goal(
         operation="window_masked, to unfold and matmul", cases=_cases("window_masked"),
+        floor=floors.of_window_masked,
         limits={"forward": 1 / 3, "backward": 1 / 3, "memory": 1 / 5},
         **_reference("window_masked"),
     ),
     Goal(
         operation="multi_source, to its image alone", variant="multi_source", against=_plain,
+        floor=floors.of_multi_source,
         cases={n: c for n, c in _cases("multi_source").items() if n not in SMALL},
         limits={"forward": 1.06, "backward": 1.06},
     ),
     Goal(
         operation="multi_source at 8x8, to its image alone", variant="multi_source",
-        against=_plain, cases=_cases("multi_source", SMALL),
+        floor=floors.of_multi_source, against=_plain, cases=_cases("multi_source", SMALL),
         limits={"forward": 1.5, "backward": 1.5},
     ),
     Goal(
@@ -152,10 +160,12 @@ GOALS = (
     ),
     Goal(
         operation="diff, to replicating", variant="diff", against=_replicated,
+        floor=floors.of_diff,
         cases=_cases("diff"), limits={"forward": 1.0, "backward": 1.0, "memory": 1.0},
     ),
     Goal(
         operation="boundary, a kernel per displacement", variant="boundary", against=_plain,
+        floor=floors.of_explicit,
         cases=_cases("boundary", method="explicit"), limits={"forward": 1.25, "backward": 1.25},
     ),
 )  # fmt: skip

@@ -22,6 +22,7 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", CLAIMS)
 def test_example_runs_and_says_what_it_shows(name, one_thread, capsys):
     module = importlib.import_module(f"examples.{name}")

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from harness.comparison import deciding_row
+from harness.plan import cell_of
 from harness.results import Measurement, Status
 
 
@@ -29,7 +30,8 @@ class Recorded:
     def group(self) -> str:
         """What this cell is compared with."""
         row = self.rows[0]
-        return " ".join((row.variant, row.case_name or row.case, row.direction, row.dtype))
+        words = (row.variant, row.case_name or row.case, row.direction, row.dtype, *_way(row))
+        return " ".join(words)
 
     @property
     def name(self) -> str:
@@ -37,7 +39,14 @@ class Recorded:
         row = self.rows[0]
         placebo = "-placebo" if row.placebo else ""
         case = row.case_name or row.case
-        return f"{row.variant}-{row.implementation}{placebo}-{case}-{row.direction}-{row.dtype}"
+        name = f"{row.variant}-{row.implementation}{placebo}-{case}-{row.direction}-{row.dtype}"
+        return "-".join([name, *_way(row)])
+
+
+def _way(row: Measurement) -> list[str]:
+    """Return what is not as usual: more threads than one, a mode of a device."""
+    threads = [f"{row.threads} threads"] if row.threads > 1 else []
+    return threads + list(filter(None, [cell_of(row).mode]))
 
 
 class ReplayTimer:
@@ -60,4 +69,5 @@ def recorded_cells(measurements: Iterable[Measurement]) -> Iterator[Recorded]:
         cells.setdefault(key, {})[row.process] = row
     for rows in cells.values():
         if deciding_row(list(rows.values())).status is Status.MEASURED:
-            yield Recorded(tuple(rows[process] for process in sorted(rows)))
+            measured = {p: row for p, row in rows.items() if row.status is Status.MEASURED}
+            yield Recorded(tuple(measured[process] for process in sorted(measured)))

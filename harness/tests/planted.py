@@ -51,6 +51,10 @@ def _hangs(*tensors: Any, **keywords: Any) -> Tensor:
     return _right(*tensors, **keywords)
 
 
+def _allocates(x: Tensor, *tensors: Any, **keywords: Any) -> Tensor:
+    return _right(x.new_empty(2**48), *tensors, **keywords)
+
+
 def _changes_input(x: Tensor, *tensors: Any, **keywords: Any) -> Tensor:
     result = _right(x, *tensors, **keywords)
     x.mul_(2)
@@ -111,7 +115,7 @@ FUNCTIONS = {
     "remembers_shape": _remembers_shape, "remembers_address": _remembers_address,
     "remembers_version": _remembers_version, "remembers_content": _remembers_content,
     "dies_later": _dies_later, "hangs_later": _hangs_later, "wrong_later": _wrong_later,
-    "replaces_timer": _replaces_timer,
+    "replaces_timer": _replaces_timer, "allocates": _allocates,
 }  # fmt: skip
 
 IMPLEMENTATIONS = {

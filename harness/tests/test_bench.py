@@ -10,14 +10,16 @@ from typing import Any
 
 import pytest
 
-from harness import benchmark, clock, conclusion, sampling
+from harness import benchmark, clock, conclusion, proving, rounds
 from harness.__main__ import main
 from harness.bench.replay import ReplayTimer, recorded_cells
+from harness.comparison import compare, summarize, summarize_placebo
+from harness.options import Options
 from harness.plan import Selection, cell_of, make_plan
 from harness.proof import Common
 from harness.results import Measurement, Recorder, Status, load_run
 from harness.table import load_table
-from harness.terminal import Progress
+from harness.terminal import Progress, print_verdicts
 
 ROOT = Path(benchmark.__file__).resolve().parent.parent
 PLANTED = Path(__file__).with_name("planted.py")
@@ -80,12 +82,12 @@ def test_json_is_all_that_standard_output_holds(no_page, capsys):
 
 
 def test_whoever_is_wrong_crashes_or_hangs_has_a_row_and_no_number(no_page, monkeypatch, capsys):
-    monkeypatch.setattr(benchmark, "PROBE_TIMEOUT_S", 12.0)
-    monkeypatch.setattr(sampling, "HANG_S", 12.0)
+    monkeypatch.setattr(proving, "PROBE_TIMEOUT_S", 12.0)
+    monkeypatch.setattr(rounds, "HANG_S", 12.0)
     options = ["--direction", "forward", "--plugin", str(PLANTED), *QUICK]
     names = [
         "right", "onednn", "wrong", "raises", "dies", "hangs", "remembers_content",
-        "dies_later", "hangs_later", "wrong_later",
+        "dies_later", "hangs_later", "wrong_later", "allocates",
     ]  # fmt: skip
     chosen = [word for name in names for word in ("--implementation", name)]
     assert main(["bench", *SMALL, *options, *chosen]) == 1
@@ -94,7 +96,7 @@ def test_whoever_is_wrong_crashes_or_hangs_has_a_row_and_no_number(no_page, monk
     expected = dict.fromkeys(("right", "onednn", "library"), Status.MEASURED) | {
         "wrong": Status.REFUTED, "remembers_content": Status.REFUTED,
         "wrong_later": Status.REFUTED, "raises": Status.CRASHED, "dies": Status.CRASHED,
-        "dies_later": Status.CRASHED, "hangs": Status.TIMED_OUT, "hangs_later": Status.TIMED_OUT,
+        "allocates": Status.OUT_OF_MEMORY, "dies_later": Status.CRASHED, "hangs": Status.TIMED_OUT, "hangs_later": Status.TIMED_OUT,
     }  # fmt: skip
     assert {name: row.status for name, row in found.items()} == expected
     counts = Counter(row.implementation for row in loaded.measurements if not row.placebo)
@@ -102,6 +104,7 @@ def test_whoever_is_wrong_crashes_or_hangs_has_a_row_and_no_number(no_page, monk
         "right": 2, "library": 2, "dies_later": 1
     }  # fmt: skip
     assert "error" in found["wrong"].reason
+    assert "allocate" in found["allocates"].reason
     assert "SIGSEGV" in found["dies"].reason
     assert "SIGSEGV" in found["dies_later"].reason
     assert "no answer in 12 s" in found["hangs"].reason
@@ -109,6 +112,42 @@ def test_whoever_is_wrong_crashes_or_hangs_has_a_row_and_no_number(no_page, monk
     output = capsys.readouterr()
     assert "REFUTED plain/wrong" in output.err
     assert output.out.splitlines()[-1].startswith("report: ")
+
+
+def test_every_number_of_threads_has_rows_of_its_own_and_is_compared_with_its_like(no_page, capsys):
+    several = ["--threads", "1", "--threads", "2", "--direction", "forward"]
+    assert main(["bench", *SMALL, *QUICK, *several, "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    loaded = load_run(_only_run())
+    assert " ".join(loaded.run.argv).count("--threads") == 2
+    rows = [row for row in loaded.measurements if row.status is Status.MEASURED]
+    counts = Counter((row.implementation, row.placebo, row.threads) for row in rows)
+    assert set(counts.values()) == {2}
+    assert {threads for *_, threads in counts} == {1, 2}
+    assert len(counts) == 6
+    for row in rows:
+        assert bool(row.processors) is (row.flags == "pinned")
+        assert not row.processors or len(row.processors) == row.threads
+        assert len(row.block_steal_share) == len(row.block_load) == len(row.block) == 3
+        assert len(row.block_involuntary_switches) == 3
+        assert row.useful_flop == 2 * 3 * 2 * 9 * 36
+        assert row.issued_flop == row.useful_flop
+    compared = [c for c in answer["comparisons"] if c["status"] == "MEASURED"]
+    assert Counter(c["threads"] for c in compared) == {1: 2, 2: 2}
+    assert all(c["processes"] == 2 for c in compared)
+    rates = {"copy_bytes_per_s", "float32_flop_per_s"}
+    assert set(loaded.run.ceilings) == rates | {f"{name}_with_2_threads" for name in rates}
+    assert all(rate > 0 for rate in loaded.run.ceilings.values())
+
+
+def test_a_run_from_before_several_numbers_of_threads_is_resumed(tmp_path):
+    options = Options(
+        selection=Selection(threads=(2,)), processes=2, blocks=3, seed=0, laws="none", plugins=(),
+        budget_s=None,
+    )  # fmt: skip
+    words = options.words()
+    assert Options.from_words(words, tmp_path) == options
+    assert Options.from_words({**words, "threads": "2"}, tmp_path) == options
 
 
 def test_a_run_goes_on_where_it_was_cut_short(no_page):
@@ -194,7 +233,7 @@ def test_a_device_that_is_not_there_is_named(monkeypatch, capsys):
 def test_a_budget_proves_what_is_least_measured_first_and_leaves_the_rest(monkeypatch, tmp_path):
     table = load_table()
     plan = make_plan(table, Selection(variants=("plain",), full=True, directions=("forward",)))
-    options = benchmark.Options(
+    options = Options(
         selection=Selection(), processes=2, blocks=3, seed=0, laws="none", plugins=(), budget_s=1.0
     )
     bench = benchmark.Benchmark(tmp_path, _described(), options, plan, table, Progress())
@@ -208,13 +247,13 @@ def test_a_budget_proves_what_is_least_measured_first_and_leaves_the_rest(monkey
     monkeypatch.setattr(benchmark, "PROVED_AT_ONCE", 1)
     common = Common(plugins=(), device="cpu", threads=1, answers=tmp_path)
     now = [0.0]
-    budget = sampling.Budget(1.0, now=lambda: now[0])
+    budget = rounds.Budget(1.0, now=lambda: now[0])
     now[0] = 5.0
     bench._prove(common, budget)
     cases = len({cell.case for cell in plan.cells})
     assert proved == [second]
     assert f"budget: {cases - 1} of {cases} cases were not proved" in bench.run.notes[-1]
-    bench._prove(common, sampling.Budget(None))
+    bench._prove(common, rounds.Budget(None))
     assert len(proved) == 2
 
 
@@ -267,6 +306,27 @@ def test_pytest_benchmark_shows_exactly_the_samples_that_were_taken(tmp_path):
     assert first["name"] == "test_cell[plain-library-small-forward-float32]"
     assert first["extra_info"]["process"] == [0, 0, 0, 1, 1, 1]
     assert first["extra_info"]["proof"] == "T0: equal"
+
+
+def test_several_numbers_of_threads_are_told_apart_everywhere(capsys):
+    rows = [
+        _row(threads=threads, process=process, implementation=name)
+        for threads in (1, 2) for process in (0, 1) for name in ("library", "onednn")
+    ]  # fmt: skip
+    names = [cell.name for cell in recorded_cells(rows)]
+    assert len(set(names)) == 4
+    assert names[0] == "plain-library-small-forward-float32"
+    assert names[-1] == "plain-onednn-small-forward-float32-2 threads"
+    assert len({cell.group for cell in recorded_cells(rows)}) == 2
+    comparisons = compare(rows, {"plain": "library"})
+    assert [c.threads for c in comparisons] == [1, 2]
+    print_verdicts(comparisons, summarize(comparisons), summarize_placebo(comparisons))
+    text = capsys.readouterr().out
+    assert "small 1 thread " in text
+    assert "small 2 threads" in text
+    one = [row for row in comparisons if row.threads == 1]
+    print_verdicts(one, summarize(one), summarize_placebo(one))
+    assert "thread" not in capsys.readouterr().out
 
 
 def _described():

@@ -3,6 +3,7 @@
 import torch
 
 from harness import ceilings
+from harness.proof import Common
 
 
 def test_a_rate_per_dtype_and_that_of_copying_are_measured(monkeypatch):
@@ -29,3 +30,16 @@ def test_the_quickest_sample_counts():
             return next(self.times), call(batch[0])
 
     assert ceilings._seconds(Timer(), torch.Tensor) == 5e-3
+
+
+def test_they_are_measured_in_a_process_set_up_as_the_timed_ones(monkeypatch, tmp_path):
+    asked: list[object] = []
+    monkeypatch.setattr(ceilings.torch, "set_num_threads", lambda n: asked.append(("threads", n)))
+    monkeypatch.setattr(ceilings.os, "sched_setaffinity", lambda _, where: asked.append(where))
+    monkeypatch.setattr(ceilings, "measure_ceilings", lambda *words: {str(words): 1.0})
+    common = Common(plugins=(), device="cpu", threads=3, answers=tmp_path)
+    measure = ceilings.session(common, None)
+    assert measure(ceilings.Asked(("float32",), (1, 2))) == {"('cpu', ('float32',))": 1.0}
+    assert asked == [("threads", 3), (1, 2)]
+    measure(ceilings.Asked(("float32",), ()))
+    assert len(asked) == 2

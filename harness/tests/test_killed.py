@@ -15,7 +15,7 @@ import pytest
 
 from harness import benchmark, clock
 from harness.__main__ import main
-from harness.benchmark import occupied
+from harness.options import occupied
 from harness.plan import cell_of
 from harness.results import LoadedRun, Measurement, Recorder, Status, load_run
 

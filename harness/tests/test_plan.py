@@ -4,8 +4,8 @@ import pytest
 
 from harness.api import Implementation, Kind, Need
 from harness.case import CaseError
-from harness.plan import Selection, make_plan
-from harness.results import Status
+from harness.plan import Cell, Selection, cell_of, grouped, make_plan
+from harness.results import Measurement, Status
 from harness.table import Table, UnknownName, load_table
 
 SMALL = "n1 c2>2 i6x6 k3x3 p1x1 float32 contiguous real seed0"
@@ -52,6 +52,33 @@ def test_the_baseline_is_timed_beside_whatever_is_named(table):
     other = make_plan(table, Selection(variants=("plain",), baselines=("plain=onednn",)))
     assert other.baselines == {"plain": "onednn"}
     assert {cell.implementation for cell in other.cells if cell.placebo} == {"onednn"}
+
+
+def test_every_number_of_threads_is_a_cell_with_a_placebo_of_its_own(table):
+    plan = make_plan(table, Selection(variants=("plain",), cases=(SMALL,), threads=(1, 4, 1)))
+    groups = grouped(plan.cells)
+    assert [key.threads for key in groups] == [1, 4] * 2
+    assert all(sum(cell.placebo for cell in cells) == 1 for cells in groups.values())
+
+
+def test_on_a_device_calls_find_the_cache_cold_or_hot_or_are_graphs(table):
+    plan = make_plan(table, Selection(variants=("plain",), cases=(SMALL,), device="cuda"))
+    modes = {key.mode for key in grouped(plan.cells)}
+    assert modes == {"l2=cold", "l2=hot", "graph=1,l2=cold"}
+    assert {key.mode for key in grouped(make_plan(table, Selection()).cells)} == {""}
+    proved = {cell.proved_as for cell in plan.cells}
+    assert not any(cell.placebo or cell.mode for cell in proved)
+
+
+@pytest.mark.parametrize("mode", ["", "l2=cold", "l2=hot", "graph=1,l2=cold"])
+def test_a_row_says_which_cell_it_is_about(mode):
+    flags = ",".join(filter(None, ["autocast=False,cudnn.benchmark=False", mode]))
+    row = Measurement(
+        run_id="r", variant="plain", implementation="library", case=SMALL, case_name="",
+        direction="forward", dtype="float32", device="cuda", threads=2, flags=flags,
+        status=Status.CRASHED,
+    )  # fmt: skip
+    assert cell_of(row) == Cell("plain", "library", SMALL, "", "forward", False, 2, mode)
 
 
 def test_declined_cells_keep_their_reason(table):

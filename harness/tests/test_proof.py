@@ -6,16 +6,15 @@ import torch
 
 from harness.case import ConvCase
 from harness.check import Closeness, Refuted
+from harness.memory import peak_of, saved_bytes
 from harness.plan import Cell
 from harness.proof import (
     Call,
     Common,
     Proof,
     Question,
-    _saved_bytes,
     answer_session,
     load_answer,
-    peak_of,
     probe_session,
     proof_text,
     refutation_text,
@@ -131,7 +130,7 @@ def test_saved_bytes_count_storages_once_and_leave_inputs_out(common, table, mon
     call = Call(variant, implementation, ConvCase.parse(CASE), "backward")
     bound = call.bind(make_tensors(variant, ConvCase.parse(CASE)))
     plane = 2 * 36 * 4  # doubled, its root, the sign, and the product that the convolution keeps
-    assert _saved_bytes(call, bound) == 4 * plane
+    assert saved_bytes(call, bound) == 4 * plane
 
 
 def test_the_peak_is_the_highest_running_sum_by_time():

@@ -5,14 +5,16 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from harness import clock, sampling
+from harness import clock, contender, graphs, processors, rounds, sampling
 from harness.case import ConvCase
+from harness.cuda_clock import PROOF_CYCLES, DeviceClock
 from harness.isolation import End, Report
 from harness.plan import Cell, GroupKey, Selection, grouped, make_plan
 from harness.pool import TensorPool
 from harness.proof import Call, Common, Question, answer_session
 from harness.results import Status
-from harness.sampling import Budget, Group, Setting, sample_group
+from harness.rounds import Budget
+from harness.sampling import Fingerprints, Group, Setting, sample_group
 from harness.table import Table, load_table
 from harness.tensors import make_tensors
 
@@ -73,6 +75,103 @@ def test_every_block_holds_one_sample_of_everybody(table, setting, direction):
         assert row.calls_per_sample * 1000 >= setting.target_ns
 
 
+class Ticking:
+    """A device without hardware on which every mark is 20 us after the one before."""
+
+    rated_hz = 1e9
+
+    def __init__(self) -> None:
+        self.marks = 0
+
+    def now_ns(self):
+        """Read the marks."""
+        return self.marks * 20_000
+
+    def mark(self):
+        """Let 20 us pass."""
+        self.marks += 1
+        return self.marks * 20_000
+
+    def between_ns(self, first, last):
+        """Subtract."""
+        return last - first
+
+    def synchronize(self, *_):
+        """Do nothing."""
+
+    rest = spin = flush = toil = synchronize
+
+
+def _replayed(call, arguments):
+    """Record as a graph does: a replay computes anew and writes to the same place."""
+    result = call(arguments)
+    return lambda: result.copy_(call(arguments)), result
+
+
+def _sample_graphs(table, setting, monkeypatch, record):
+    monkeypatch.setattr(graphs, "record_graph", record)
+    group = _group("library", "right")
+    cells = tuple(cell._replace(mode="graph=1,l2=cold") for cell in group.cells)
+    group = group._replace(key=cells[0].group, cells=cells)
+    timer = DeviceClock(Ticking())
+    return sample_group(table, setting, group, timer, SimpleNamespace(value=-1))
+
+
+def test_graphs_are_sampled_with_the_hosts_times_and_the_devices_frequency(
+    table, setting, monkeypatch
+):
+    for row in _sample_graphs(table, setting, monkeypatch, _replayed):
+        assert (row.status, row.reason) == (Status.MEASURED, "")
+        assert row.samples_ns == (20_000,) * 6
+        assert len(row.wall_ns) == len(row.enqueue_ns) == 6
+        assert row.block_clock_hz == (PROOF_CYCLES * 50_000,) * 6
+        assert row.instructions is None
+
+
+def test_a_graph_that_computes_nothing_is_refuted(table, setting, monkeypatch):
+    def empty(call, arguments):
+        result = call(arguments)
+        return lambda: None, result
+
+    rows = _sample_graphs(table, setting, monkeypatch, empty)
+    assert {row.status for row in rows} == {Status.REFUTED}
+    assert all("output of a timed call differs" in row.reason for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("text", "status", "reason"),
+    [
+        ("operation not permitted when stream is capturing", Status.UNSUPPORTED, "CUDA graph"),
+        ("CUDA out of memory. Tried to allocate 2 GiB", Status.OUT_OF_MEMORY, "2 GiB"),
+    ],
+)
+def test_who_cannot_be_captured_says_why(table, setting, monkeypatch, text, status, reason):
+    def refuse(*_):
+        raise RuntimeError(text)
+
+    for row in _sample_graphs(table, setting, monkeypatch, refuse):
+        assert (row.status, reason in row.reason, row.samples_ns) == (status, True, ())
+
+
+def test_rows_say_what_went_on_in_every_block_and_how_many_instructions_a_call_took(table, setting):
+    class Counting:
+        def per_call(self, call, batch):
+            for arguments in batch:
+                call(arguments)
+            return 42
+
+    cursor, counter = SimpleNamespace(value=-1), Counting()
+    group = _group("library", "raises")
+    *honest, failed = sample_group(
+        table, setting, group, FakeClock(), cursor, None, counter
+    )  # fmt: skip
+    for row in honest:
+        assert len(row.block_steal_share) == len(row.block_load) == len(row.block) == 6
+        assert all(count >= 0 for count in row.block_involuntary_switches)
+        assert row.instructions == 42
+    assert (failed.block_load, failed.instructions) == ((), None)
+
+
 def _orders(timer: FakeClock, contenders: int, blocks: int) -> list[tuple[int, ...]]:
     """Return the order of every block, contenders numbered as they were calibrated."""
     numbers = {call: n for n, call in enumerate(dict.fromkeys(timer.sampled))}
@@ -125,7 +224,9 @@ def test_who_replaces_the_timer_is_left_out_and_spoils_the_process(table, settin
     (row,) = last.result.rows
     assert (row.cell.implementation, row.status) == ("replaces_timer", Status.REFUTED)
     assert row.reason == "changes the timer from False to True"
-    assert set(measure(None)) == {"switches", "steal", "load"}
+    ending = measure(Fingerprints(()))
+    assert ending.kernels == {}
+    assert 0 <= ending.disturbance.steal_share <= 1
 
 
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last", "strided", "transposed"])
@@ -188,18 +289,18 @@ def test_the_budget_learns_how_slow_the_machine_is():
 
 
 def test_short_calls_cost_a_whole_sample():
-    assert sampling.block_s([1, 1]) == 2 * clock.HEADROOM * clock.TARGET_NS / 1e9
-    assert sampling.block_s([10**9]) == 1.0
+    assert rounds.block_s([1, 1]) == 2 * clock.HEADROOM * clock.TARGET_NS / 1e9
+    assert rounds.block_s([10**9]) == 1.0
 
 
 def test_who_ends_the_process_is_left_out_and_the_others_are_timed_again():
     group = _group("library", "dies", "right")
-    rows, (rest,) = sampling._without_culprit(group, End.CRASHED, 2, "ended by SIGSEGV")
+    rows, (rest,) = rounds._without_culprit(group, End.CRASHED, 2, "ended by SIGSEGV")
     assert [(r.cell.implementation, r.status, r.reason) for r in rows] == [
         ("dies", Status.CRASHED, "ended by SIGSEGV")
     ]
     assert [cell.implementation for cell in rest.cells] == ["library", "library", "right"]
-    rows, rest = sampling._without_culprit(group, End.TIMED_OUT, -1, "no answer")
+    rows, rest = rounds._without_culprit(group, End.TIMED_OUT, -1, "no answer")
     assert {r.status for r in rows} == {Status.TIMED_OUT}
     assert (len(rows), rest) == (4, [])
 
@@ -207,7 +308,7 @@ def test_who_ends_the_process_is_left_out_and_the_others_are_timed_again():
 def test_strangers_are_blamed_for_what_nobody_can_be_blamed_for():
     group = _group("library", "right")
     stranger = group.cells[-1]
-    rows, (rest,) = sampling._without_culprit(group, End.CRASHED, -1, "gone", (stranger,))
+    rows, (rest,) = rounds._without_culprit(group, End.CRASHED, -1, "gone", (stranger,))
     assert [row.cell for row in rows] == [stranger]
     assert rest.cells == group.cells[:-1]
 
@@ -221,23 +322,23 @@ def test_a_process_loads_the_plug_ins_of_whoever_is_timed_in_it(setting):
 
 def test_samples_that_do_not_fit_the_parents_clock_are_no_samples():
     cells = _group("library").cells
-    rows = [sampling.Sampled(c, 0, Status.MEASURED, (0,), (2 * 10**9,), 1) for c in cells]
+    rows = [contender.Sampled(c, 0, Status.MEASURED, (0,), (2 * 10**9,), 1) for c in cells]
     timed = sampling.Timed(rows, 4.0)
     report = Report(job=0, unit=0, end=End.DONE, result=timed, waited_s=4.1, alive_s=9.0)
-    assert sampling._believed(report) == rows
+    assert rounds._believed(report) == rows
     for wrong in ({"alive_s": 3.9}, {"waited_s": 8.0}):
-        found = sampling._believed(replace(report, **wrong))
+        found = rounds._believed(replace(report, **wrong))
         assert {row.status for row in found} == {Status.REFUTED}
         assert all("by its parent's" in row.reason and not row.samples_ns for row in found)
 
 
 def test_pinning_leaves_a_processor_for_everything_else(monkeypatch):
-    monkeypatch.setattr(sampling.os, "sched_getaffinity", lambda _: {0, 1, 5})
-    assert sampling.processors_for(1) == (5,)
-    assert sampling.processors_for(2) == (1, 5)
-    assert sampling.processors_for(3) == ()
-    monkeypatch.setattr(sampling.os, "sched_getaffinity", lambda _: {0})
-    assert sampling.processors_for(1) == ()
+    monkeypatch.setattr(processors.os, "sched_getaffinity", lambda _: {0, 1, 5})
+    assert processors.processors_for(1) == (5,)
+    assert processors.processors_for(2) == (1, 5)
+    assert processors.processors_for(3) == ()
+    monkeypatch.setattr(processors.os, "sched_getaffinity", lambda _: {0})
+    assert processors.processors_for(1) == ()
 
 
 def test_cells_of_a_plan_fall_into_groups_of_one_case_and_direction(table):

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from harness import ceilings, clock, contest, results, sampling
+from harness import ceilings, clock, contender, contest, results, rounds, sampling
 from harness.benchmark import describe_run
 from harness.case import ConvCase
 from harness.check import Refuted, Trial
@@ -29,7 +29,12 @@ from harness.tolerance import Bound
 
 ROOT = Path(clock.__file__).parents[1]
 CASE = "n1 c2>3 i6x6 k3x3 s1x1 p1x1 d1x1 g1 b1 float32 contiguous real seed0"
-OUT_OF_MEMORY = {"status": Status.CRASHED, "block": (), "samples_ns": (), "reason": "out of memory"}
+OUT_OF_MEMORY = {
+    "status": Status.OUT_OF_MEMORY,
+    "block": (),
+    "samples_ns": (),
+    "reason": "out of memory",
+}
 
 
 def row(samples=(10, 20, 30), **changes: Any) -> Measurement:
@@ -69,7 +74,7 @@ def test_a_failed_case_is_never_a_ratio_of_one():
 def test_running_out_of_memory_is_never_a_number():
     failed = row(**OUT_OF_MEMORY)
     assert (median_ns([failed]), peak_bytes([failed])) == (None, None)
-    with pytest.raises(ValueError, match="status=CRASHED with 1 samples_ns"):
+    with pytest.raises(ValueError, match="status=OUT_OF_MEMORY with 1 samples_ns"):
         row(**OUT_OF_MEMORY | {"block": (0,), "samples_ns": (0,)})
 
 
@@ -135,11 +140,11 @@ def test_an_order_statistic_is_what_its_label_says():
 
 
 def test_a_time_says_its_unit_in_its_name():
-    records = (Measurement, Comparison, GeometricMean, sampling.Sampled, results.Run)
+    records = (Measurement, Comparison, GeometricMean, contender.Sampled, results.Run)
     names = [name for kind in records for name in _fields(kind)]
     timed = [n for n in names if re.search(r"time|duration|elapsed|seconds|samples_|median", n)]
     assert [n for n in timed if not n.endswith(("_ns", "_s", "samples", "calls_per_sample"))] == []
-    for function in (clock.monotonic_s, clock.processor_s, sampling.block_s, sampling.fixed_s):
+    for function in (clock.monotonic_s, clock.processor_s, rounds.block_s, rounds.fixed_s):
         assert function.__name__.endswith("_s")
 
 
@@ -179,7 +184,7 @@ def test_the_baseline_is_sampled_in_every_block_beside_the_others_never_before_t
     blocks = [order[-36:][i : i + 3] for i in range(0, 36, 3)]
     assert all(len(set(block)) == 3 for block in blocks)
     assert len({tuple(block) for block in blocks}) > 2
-    assert "order.sample(" in inspect.getsource(contest.session)
+    assert "order.sample(" in inspect.getsource(contest)
 
 
 def test_no_kernel_is_known_by_its_name():

@@ -1,0 +1,90 @@
+"""The gate of the smaller commands: who is proved against the oracle before it is timed.
+
+`harness.proof` says what a proof is; here it is asked for a handful of cells at once. A benchmark
+run asks cell by cell as its budget allows.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from harness.isolation import End, Job, Pool, Report
+from harness.plan import Cell
+from harness.processors import environment_for
+from harness.proof import Common, Proof, Question
+from harness.table import Table
+
+PATIENCE_S = 300.0
+Unit = TypeVar("Unit")
+
+
+@contextmanager
+def answered(
+    questions: Sequence[Question], device: str = "cpu", threads: int = 1
+) -> Iterator[Common]:
+    """Ask the oracle, in a process of its own; the answers are there while this lasts.
+
+    A question without an answer raises where the answer is read: `harness.proof.load_answer`.
+    """
+    with tempfile.TemporaryDirectory(prefix="convharness-") as scratch:
+        common = Common(plugins=(), device=device, threads=threads, answers=Path(scratch))
+        for _ in in_children("harness.proof:answer_session", common, questions):
+            pass
+        yield common
+
+
+def examine(
+    cells: Sequence[Cell], device: str = "cpu", threads: int = 1
+) -> dict[Cell, Proof]:  # fmt: skip
+    """Prove every cell alone, in children; `Proof.reason` says why one is not proved.
+
+    Args:
+        cells: What is going to be timed.
+        device: Where.
+        threads: With how many.
+    """
+    cells = list(dict.fromkeys(cells))
+    questions = list(dict.fromkeys(Question(cell.variant, cell.case) for cell in cells))
+    found: dict[Cell, Proof] = {}
+    with answered(questions, device, threads) as common:
+        for cell, report in in_children("harness.proof:probe_session", common, cells):
+            proof = report.result
+            failed = Proof(reason=f"{report.end.value}: {report.text}")
+            found[cell] = proof if report.end is End.DONE else failed
+    return found
+
+
+def refusals(proofs: Mapping[Cell, Proof]) -> dict[Cell, str]:
+    """Return the cells that are not to be timed, each with the reason."""
+    return {cell: proof.reason for cell, proof in proofs.items() if proof.reason}
+
+
+def cell_for(table: Table, variant: str, implementation: str, case: str, direction: str) -> Cell:
+    """Return a cell of the table.
+
+    Raises:
+        UnknownName: there is no such variant or implementation.
+    """
+    known = table.variant(variant)
+    return Cell(known.name, table.implementation(known, implementation).name, case, "", direction)
+
+
+def in_children(
+    session: str, common: Common, units: Sequence[Unit]
+) -> Iterator[tuple[Unit, Report]]:  # fmt: skip
+    """Run `session` on every unit in children; what they print is kept out of the terminal."""
+    loaded = [m for m in sys.modules if m.startswith(("impls.", "properties.laws."))]
+    pool = Pool(
+        method="forkserver",
+        parallel=1,
+        scratch=common.answers,
+        preload=("harness.__main__", "torch._dynamo", *loaded),
+        environment=environment_for(common.threads),
+    )
+    job = Job(session=session, common=common, units=units, timeout_s=lambda _: PATIENCE_S)
+    return ((units[report.unit], report) for report in pool.run([job]))

@@ -1,0 +1,166 @@
+"""Rounds of timing processes: how many blocks a budget pays for, and who ended a process.
+
+Processes come in rounds: every cell has its first process before any has its second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from harness import clock
+from harness.contender import Sampled
+from harness.isolation import End, Job, Pool, Report
+from harness.plan import Cell, GroupKey
+from harness.processors import environment_for
+from harness.proof import Proof
+from harness.results import Status
+from harness.sampling import WARM_UP_CALLS, Ending, Fingerprints, Group, Setting
+
+LEAST_BLOCKS = 3
+START_S = 4.0
+HANG_S = 30.0
+STATUSES = {End.TIMED_OUT: Status.TIMED_OUT, End.OUT_OF_MEMORY: Status.OUT_OF_MEMORY}
+"""What the end of a process is in a row; any other is a crash."""
+ON_A_DEVICE = 4.0
+"""How many times longer a block takes there: the host's clock, and a rest after either sample."""
+
+
+class Budget:
+    """Time left, and how many blocks it pays for."""
+
+    def __init__(self, seconds: float | None, now: Callable[[], float] = clock.monotonic_s) -> None:
+        self._now, self._start, self.seconds = now, now(), seconds
+        self._pace = 1.0
+
+    @property
+    def left_s(self) -> float | None:
+        """Seconds left, None without a limit."""
+        return None if self.seconds is None else self.seconds - (self._now() - self._start)
+
+    @property
+    def spent_share(self) -> float:
+        """Which share of the budget is spent, 0 without a limit."""
+        return 0.0 if not self.seconds else (self._now() - self._start) / self.seconds
+
+    @property
+    def deadline_s(self) -> float | None:
+        """Moment of `clock.monotonic_s` when the budget ends."""
+        return None if self.seconds is None else self._start + self.seconds
+
+    def blocks(
+        self,
+        calls_ns: Mapping[GroupKey, Sequence[int]],
+        rounds: int,
+        most: int,
+        device: str = "cpu",
+    ) -> int:
+        """Return how many blocks a process may take when `rounds` of them are still to run."""
+        if self.left_s is None:
+            return most
+        fixed = START_S + sum(fixed_s(calls, device) for calls in calls_ns.values())
+        each_block = sum(block_s(calls, device) for calls in calls_ns.values())
+        able = (self.left_s / max(rounds, 1) / self._pace - fixed) / max(each_block, 1e-9)
+        return max(min(most, int(able)), min(LEAST_BLOCKS, most))
+
+    def learn(self, expected_s: float, actual_s: float) -> None:
+        """Take note how long a process took against what was expected."""
+        self._pace *= min(max(actual_s / max(expected_s, 1e-9), 0.2), 5.0)
+
+
+def block_s(calls_ns: Sequence[int], device: str = "cpu") -> float:
+    """Return the seconds of one block of contenders with these times per call."""
+    each = sum(max(clock.HEADROOM * clock.TARGET_NS, call) for call in calls_ns) / 1e9
+    return each if device == "cpu" else ON_A_DEVICE * each
+
+
+def fixed_s(calls_ns: Sequence[int], device: str = "cpu") -> float:
+    """Return the seconds a group takes beside its blocks: warming up, calibrating, checking."""
+    return 0.02 + 2 * block_s(calls_ns, device) + (WARM_UP_CALLS + 1) * sum(calls_ns) / 1e9
+
+
+def sample_process(
+    setting: Setting, groups: Sequence[Group], scratch: Path, deadline_s: float | None
+) -> Iterator[list[Sampled] | Ending]:
+    """Time groups in one fresh process; yield the rows of each, at last how it ended.
+
+    A contender that ends or hangs the process is left out, and the rest of its group is timed again
+    in a new process, as are the groups after it.
+    """
+    waiting = list(groups)
+    while waiting:
+        units: list[Group | Fingerprints] = [*waiting, _fingerprints(setting, waiting)]
+        job = Job(
+            session="harness.sampling:timing_session",
+            common=setting.loading(waiting),
+            units=units,
+            timeout_s=lambda unit: HANG_S + 5 * unit.expected_s,
+        )
+        environment = environment_for(setting.common.threads)
+        pool = Pool(
+            method="spawn", parallel=1, scratch=scratch, environment=environment,
+            deadline_s=deadline_s,
+        )  # fmt: skip
+        retry: list[Group] = []
+        for report in pool.run([job]):
+            group = units[report.unit]
+            if isinstance(group, Fingerprints):
+                if report.end is End.DONE:
+                    yield report.result
+            elif report.end is End.DONE:
+                rows = _believed(report)
+                yield rows
+                known = {row.cell for row in rows}
+                others = tuple(cell for cell in group.cells if cell not in known)
+                retry += [group._replace(cells=others)] if others else []
+            elif report.end is not End.OUT_OF_TIME:
+                strangers = setting.strangers(group.cells)
+                failed, rest = _without_culprit(
+                    group, report.end, report.cursor, report.text, strangers
+                )
+                yield failed
+                retry += rest
+        waiting = retry
+
+
+def _fingerprints(setting: Setting, groups: Sequence[Group]) -> Fingerprints:
+    """Return what is asked at the end: on a device, which kernels every contender runs."""
+    if not setting.common.device.startswith("cuda"):
+        return Fingerprints(())
+    cells = (cell for group in groups for cell in group.cells)
+    return Fingerprints(tuple(dict.fromkeys(cell.proved_as for cell in cells)))
+
+
+def _believed(report: Report) -> list[Sampled]:
+    """Return the rows of a group, without samples where its clock cannot have been right."""
+    rows: list[Sampled] = report.result.rows
+    spent_s = sum(sum(row.samples_ns) * row.calls_per_sample for row in rows) / 1e9
+    shown_s = report.result.shown_s
+    reason = clock.disagreement(shown_s, report.waited_s, report.alive_s)
+    if not reason and spent_s > report.alive_s:
+        reason = clock.disagreement(spent_s, 0.0, report.alive_s)
+    if not reason:
+        return rows
+    return [Sampled(row.cell, row.process, Status.REFUTED, reason=reason) for row in rows]
+
+
+def _without_culprit(
+    group: Group, end: End, cursor: int, text: str, strangers: tuple[Cell, ...] = ()
+) -> tuple[list[Sampled], list[Group]]:
+    """Return the rows of who is to blame, and the group of the others.
+
+    Where that is not known, strangers are tried apart from the table's own.
+    """
+    status = STATUSES.get(end, Status.CRASHED)
+    known = end is not End.RAISED and 0 <= cursor < len(group.cells)
+    guilty = (group.cells[cursor],) if known else strangers or group.cells
+    rest = tuple(cell for cell in group.cells if cell not in guilty)
+    rows = [Sampled(cell, group.process, status, reason=text) for cell in guilty]
+    return rows, [group._replace(cells=rest)] if rest else []
+
+
+def calls_of(
+    groups: Mapping[GroupKey, Sequence[Cell]], proofs: Mapping[Cell, Proof]
+) -> dict[GroupKey, list[int]]:
+    """Return the nanoseconds per call of every contender of every group."""
+    return {key: [proofs[cell].call_ns for cell in cells] for key, cells in groups.items()}

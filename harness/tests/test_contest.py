@@ -1,0 +1,45 @@
+"""Contests that begin with different names are each divided by their own first."""
+
+import random
+
+from harness import contest
+from harness.clock import CpuClock
+from harness.comparison import compare
+from harness.contest import Entry
+
+
+def test_every_contest_is_divided_by_its_own_first():
+    rows = [
+        row
+        for process in range(2)
+        for case, names in (("one", ("a", "b")), ("two", ("b", "a")))
+        for row in contest._rows(
+            Entry("m:f", case), process, 1,
+            {(names[0], False): (1, [100]), (names[1], False): (1, [200]), (names[0], True): (1, [100])},
+        )
+    ]  # fmt: skip
+    found = {(row.case, row.placebo): row for row in compare(rows)}
+    assert found["one", False].baseline == "a"
+    assert found["two", False].baseline == "b"
+    assert [row.ratio for row in found.values()] == [2.0, 1.0, 2.0, 1.0]
+
+
+def test_every_block_holds_one_sample_of_each_and_the_placebo():
+    now, calls = [0], []
+
+    def takes(name, ns):
+        def run():
+            calls.append(name)
+            now[0] += ns
+
+        return run
+
+    pair = {"slow": takes("slow", 4_000_000), "quick": takes("quick", 2_500_000)}
+    found = contest.sampled(pair, CpuClock(lambda: now[0]), 3, random.Random(0))
+    assert found == {
+        ("slow", False): (1, [4_000_000] * 3),
+        ("quick", False): (1, [2_500_000] * 3),
+        ("slow", True): (1, [4_000_000] * 3),
+    }
+    last = calls[-9:]
+    assert all(sorted(last[i : i + 3]) == ["quick", "slow", "slow"] for i in (0, 3, 6))

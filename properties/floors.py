@@ -1,0 +1,238 @@
+"""Floors: the bare tensor operations under a goal, which no form of the operation avoids.
+
+A floor is timed beside the goal. It runs the plain convolution by the fastest form that the table
+has, and one operation per unavoidable pass over memory: no check, no view, no bookkeeping of
+gradients, and what geometry or mask alone decide is there before. So it is low, never high: where
+a floor is above the limit, only a kernel that fuses its passes could meet the goal.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harness.case import ConvCase
+from harness.proof import Call
+from harness.selection import fastest
+from harness.table import load_table
+from harness.tensors import make_tensors
+
+TABLE = load_table()
+Run = Callable[[], Any]
+
+
+def of_partial(case: ConvCase, direction: str, device: str) -> Run:
+    """Time x * m, the sum of m over channels, the convolution and y * share; dy * share, dx * m."""
+    plain, backward = _plain(case, direction, device), direction == "backward"
+    kind, per_channel = case.option("mask", "none"), case.option("mask_channels", "all") == "all"
+    padded = any(case.padding)
+    depthwise = per_channel and case.groups > 1 and kind != "none"
+    x = torch.ones(case.x_shape, device=device)
+    mask = torch.ones_like(x if per_channel else x[:, :1])
+    channels = case.c_out if depthwise else 1
+    share = torch.ones((1, channels, *case.out_size), device=device)
+    dy = torch.ones(case.out_shape, device=device)
+
+    def run() -> None:
+        if kind != "none":
+            torch.mul(x, mask)
+            if per_channel:
+                mask.sum(1, keepdim=True)
+        y, gradients = plain()
+        if kind != "none" or padded:
+            y.mul_(share)
+        if backward and (kind != "none" or padded):
+            torch.mul(dy, share)
+        if backward and kind != "none":
+            gradients[0].mul_(mask)
+
+    return run
+
+
+def of_masked(case: ConvCase, direction: str, device: str) -> Run:
+    """Time the convolution, the mix of the mask's channels and y * m'; dy * m'."""
+    plain, backward = _plain(case, direction, device), direction == "backward"
+    kind, per_channel = case.option("mask", "none"), case.option("mask_channels", "all") == "all"
+    channels = case.c_in if per_channel else 1
+    sampled = torch.ones((case.n, channels, *case.out_size), device=device)
+    mixed = per_channel and case.groups < case.c_in
+    weight = torch.ones(case.weight_shape, device=device)
+    ones = (1,) * case.spatial_dims
+    importance = torch.ones((*case.weight_shape[:2], *ones), device=device)
+    dy = torch.ones(case.out_shape, device=device)
+    none = (0,) * case.spatial_dims
+
+    def run() -> None:
+        updated = sampled
+        if mixed:
+            weight.abs()
+            updated = torch.convolution(
+                sampled, importance, None, ones, none, ones, False, none, case.groups
+            )
+        y, _ = plain()
+        if kind != "none":
+            y.mul_(updated)
+            if backward:
+                torch.mul(dy, updated)
+
+    return run
+
+
+def of_multi_source(case: ConvCase, direction: str, device: str) -> Run:
+    """Time every source's own convolution, and a pass over y for each of the widest of them."""
+    plain, backward = _plain(case, direction, device), direction == "backward"
+    tensors = make_tensors(TABLE.variant("multi_source"), case, device)
+    rank = case.spatial_dims
+    small = [
+        (x, weight) for x, weight in zip(tensors["x"][1:], tensors["weight"][1:], strict=True)
+        if x is not None
+    ]  # fmt: skip
+    spread = [_spread(x, weight, case) for x, weight in small if x.dim() > 2]
+
+    def run() -> None:
+        for x, weight in small:
+            _own_axes(x, weight, case)
+            if backward:  # of the signal and of the weight
+                _own_axes(x, weight, case)
+                _own_axes(x, weight, case)
+        y, _ = plain()
+        for term in spread if rank > 1 else spread[:1]:
+            y.add_(term)
+            if backward:
+                y.sum(1)
+
+    return run
+
+
+def of_window_masked(case: ConvCase, direction: str, device: str) -> Run:
+    """Time the product of every tap with its mask, and the product of matrices over all taps."""
+    backward, pixels = direction == "backward", prod(case.out_size)
+    rows = case.c_in * case.taps
+    columns = torch.ones((case.groups, rows // case.groups, case.n * pixels), device=device)
+    mask = torch.ones((1, case.taps, case.n * pixels), device=device)
+    weight = torch.ones((case.groups, case.c_out // case.groups, rows // case.groups))
+    dy = torch.ones((case.groups, case.c_out // case.groups, case.n * pixels), device=device)
+
+    def run() -> None:
+        torch.mul(columns.view(-1, case.taps, case.n * pixels), mask)
+        torch.bmm(weight, columns)
+        if backward:
+            torch.bmm(dy, columns.mT)
+            torch.mul(torch.bmm(weight.mT, dy).view(-1, case.taps, case.n * pixels), mask)
+
+    return run
+
+
+def of_kernel_masked(case: ConvCase, direction: str, device: str) -> Run:
+    """Time the convolution of one tap per kept one: the taps stand side by side as channels."""
+    mask = make_tensors(TABLE.variant("kernel_masked"), case, "cpu")["kernel_mask"]
+    kept = max(1, int((mask > 0).sum()))
+    ones, none = (1,) * case.spatial_dims, (0,) * case.spatial_dims
+    beside = replace(
+        case, c_in=case.c_in * kept, in_size=case.out_size, kernel_size=ones, stride=ones,
+        padding=none, dilation=ones, options=(),
+    )  # fmt: skip
+    return _plain(beside, direction, device)
+
+
+def of_diff(case: ConvCase, direction: str, device: str) -> Run:
+    """Time the copy into a wider image, one product per axis, and the convolution without padding.
+
+    Backward: what the gradient of the wider image gives back, one product per axis.
+    """
+    border = [d * (k - 1) for k, d in zip(case.kernel_size, case.dilation, strict=True)]
+    wide = tuple(size + ring for size, ring in zip(case.in_size, border, strict=True))
+    none = (0,) * case.spatial_dims
+    plain = _plain(replace(case, in_size=wide, padding=none), direction, device)
+    x = torch.ones(case.x_shape, device=device)
+    sides = [
+        torch.ones((ring, x.numel() // size), device=device)
+        for ring, size in zip(border, case.in_size, strict=True)
+        if ring
+    ]
+    buffer = torch.ones((*case.x_shape[:2], *wide), device=device)
+    inner = buffer
+    for axis, (ring, size) in enumerate(zip(border, case.in_size, strict=True), start=2):
+        inner = inner.narrow(axis, ring // 2, size)
+
+    def run() -> None:
+        inner.copy_(x)
+        for side in sides:
+            side.mul(3)
+            if direction == "backward":
+                side.mul(3)
+        plain()
+
+    return run
+
+
+def of_explicit(case: ConvCase, direction: str, device: str) -> Run:
+    """Time the plain convolution, and the border outputs as products with the kernel of each class.
+
+    The outputs are spread evenly over the classes; their windows stand side by side beforehand.
+    """
+    plain, classes = _plain(case, direction, device), (case.taps - 1) * case.groups
+    outputs = prod(case.out_size) - prod(_inside(case))
+    count = max(1, case.n * outputs // max(1, case.taps - 1))
+    kernels = torch.ones((classes, case.c_out // case.groups, case.n_acc), device=device)
+    windows = torch.ones((classes, case.n_acc, count), device=device)
+    dy = torch.ones((classes, case.c_out // case.groups, count), device=device)
+
+    def run() -> None:
+        plain()
+        if outputs:
+            torch.bmm(kernels, windows)
+        if outputs and direction == "backward":
+            torch.bmm(dy, windows.mT)
+            torch.bmm(kernels.mT, dy)
+
+    return run
+
+
+# -- parts -------------------------------------------------------------------------------------
+
+
+def _plain(case: ConvCase, direction: str, device: str) -> Callable[[], tuple[Tensor, Any]]:
+    """Return the call of the plain convolution: its output, its gradients if any are asked for."""
+    variant = TABLE.variant("plain")
+    image = case.sources[0] if case.sources else case.c_in
+    bare = replace(case, c_in=image, sources=(), options=())
+    call = Call(variant, fastest(variant, bare, device), bare, direction)
+    bound = call.bind(make_tensors(variant, bare, device))
+
+    def run() -> tuple[Tensor, Any]:
+        result = call(bound)
+        return (result[0].detach(), result[1]) if direction == "backward" else (result, ())
+
+    return run
+
+
+def _own_axes(x: Tensor, weight: Tensor, case: ConvCase) -> Tensor:
+    """Convolve a source along as many axes as it has, each like the first of the case."""
+    rank = x.dim() - 2
+    if not rank:
+        return torch.mm(x, weight.mT)
+    alike = ((values[0],) * rank for values in (case.stride, case.padding, case.dilation))
+    stride, padding, dilation = alike
+    return torch.convolution(x, weight, None, stride, padding, dilation, False, (0,) * rank, 1)
+
+
+def _spread(x: Tensor, weight: Tensor, case: ConvCase) -> Tensor:
+    """Return a term of the shape in which a source joins the output, along its last axes."""
+    rank = x.dim() - 2
+    size: Sequence[int] = (1,) * (case.spatial_dims - rank) + case.out_size[-rank:]
+    return torch.ones((case.n, weight.shape[0], *size), device=x.device)
+
+
+def _inside(case: ConvCase) -> list[int]:
+    """Return how many outputs along each axis see no padding."""
+    axes = zip(
+        case.in_size, case.out_size, case.stride, case.padding, case.receptive_field, strict=True
+    )
+    return [
+        max(0, min(out - 1, (size + p - field) // s) - -(-p // s) + 1)
+        for size, out, s, p, field in axes
+    ]
