@@ -98,6 +98,7 @@ class GeometricMean:
     direction: str
     device: str
     threads: int
+    flags: str
     baseline: str
     cells: int
     counted: int
@@ -114,6 +115,11 @@ class GeometricMean:
     why: str
     memory_ratio: float | None
     memory_cells: int
+
+    @property
+    def place(self) -> tuple[str, int, str]:
+        """Where and how it ran; only means of one place can be set against each other."""
+        return self.device, self.threads, self.flags
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -224,7 +230,7 @@ def compare(
 def summarize(
     comparisons: Iterable[Comparison], *, margin: float = MARGIN
 ) -> tuple[GeometricMean, ...]:
-    """Average ratios geometrically per variant, implementation, direction, device and threads.
+    """Average ratios geometrically per variant, implementation, direction and place.
 
     Each process gives the mean over cells of its log ratios; the interval is over processes that
     measured every counted cell. NOT_SELECTED cells were not asked for and are not in `cells`.
@@ -232,7 +238,8 @@ def summarize(
     groups: dict[tuple[str | int, ...], list[Comparison]] = {}
     for row in comparisons:
         if not row.placebo and row.status is not Status.NOT_SELECTED:
-            key = (row.variant, row.implementation, row.direction, row.device, row.threads)
+            place = (row.device, row.threads, row.flags)
+            key = (row.variant, row.implementation, row.direction, *place)
             groups.setdefault(key, []).append(row)
     drafts = []
     for rows in groups.values():
@@ -454,6 +461,7 @@ def _geometric_mean(
         direction=row.direction,
         device=row.device,
         threads=row.threads,
+        flags=row.flags,
         baseline=row.baseline,
         cells=len(rows),
         counted=len(counted),

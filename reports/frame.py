@@ -209,7 +209,7 @@ def means_frame(means: Sequence[GeometricMean], doubtful: Doubts) -> pd.DataFram
     return pd.DataFrame.from_records(
         [
             _record(row)
-            | {"label": " · ".join(filter(None, (row.variant, places[row.device, row.threads])))}
+            | {"label": " · ".join(filter(None, (row.variant, places[row.place])))}
             | {"no_claim": unclaimed(row, doubtful)}
             for row in means
         ]
@@ -224,11 +224,21 @@ def unclaimed(mean: GeometricMean, doubtful: Doubts) -> str:
     return no_claim(own, base)
 
 
-def place_labels(means: Iterable[GeometricMean]) -> dict[tuple[str, int], str]:
-    """Return the words that tell devices and thread counts apart, empty where there is only one."""
-    places = dict.fromkeys((row.device, row.threads) for row in means)
-    several = len(places) > 1
-    return {place: f"{place[0]}, {place[1]} threads" if several else "" for place in places}
+def place_labels(means: Iterable[GeometricMean]) -> dict[tuple[str, int, str], str]:
+    """Return the words that tell places apart, empty where there is only one.
+
+    A place is a device, a number of threads, and those flags in which places differ; that a process
+    is pinned follows from its threads.
+    """
+    places = list(dict.fromkeys(row.place for row in means))
+    if len(places) < 2:
+        return dict.fromkeys(places, "")
+    flags = [set(flags.split(",")) - {"", "pinned"} for *_, flags in places]
+    common = set.intersection(*flags)
+    return {
+        place: ", ".join([place[0], f"{place[1]} threads", *sorted(own - common)])
+        for place, own in zip(places, flags, strict=True)
+    }
 
 
 def laws_frame(verdicts: Iterable[Verdict]) -> pd.DataFrame:

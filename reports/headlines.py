@@ -15,7 +15,7 @@ from harness.results import VariantCard
 from reports.doubt import Doubts
 from reports.words import DIRECTIONS, word
 
-Places = Mapping[tuple[str, int], str]
+Places = Mapping[tuple[str, int, str], str]
 
 
 def headline(
@@ -38,7 +38,7 @@ def headline(
             mean
             for mean in own
             if mean.direction == direction
-            and (mean.device, mean.threads) == place
+            and mean.place == place
             and mean.ratio is not None
             and (card.name, mean.implementation) not in doubtful
         ]

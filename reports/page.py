@@ -277,7 +277,7 @@ def _payload(facts: Facts, render_strip: Any) -> dict[str, Any]:
             for row in facts.comparisons
         },
         "means": [
-            [mean.variant, mean.implementation, mean.direction, facts.places[mean.device, mean.threads],
+            [mean.variant, mean.implementation, mean.direction, facts.places[mean.place],
              mean.ratio, mean.ratio_low, mean.ratio_high, mean.p_adjusted, str(mean.verdict)]
             for mean in facts.means
         ],

@@ -56,7 +56,7 @@ def rivals(
                 [
                     mean.implementation,
                     mean.direction,
-                    places[mean.device, mean.threads],
+                    places[mean.place],
                     *_numbers(mean),
                 ]
                 for mean in means

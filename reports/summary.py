@@ -37,13 +37,14 @@ class Mean:
     ratio_high: float | None
     verdict: str
     doubt: str = ""
+    flags: str = ""
 
     @property
-    def key(self) -> tuple[str, str, str, str, int, str]:
+    def key(self) -> tuple[str, str, str, str, int, str, str]:
         """What makes means of two runs comparable, the machine apart."""
         return (
             self.variant, self.implementation, self.direction, self.device, self.threads,
-            self.baseline,
+            self.flags, self.baseline,
         )  # fmt: skip
 
 
@@ -75,7 +76,7 @@ def summary(run: LoadedRun, rows: int, means: Sequence[GeometricMean], doubtful:
         told.append(
             Mean(
                 variant=mean.variant, implementation=mean.implementation, direction=mean.direction,
-                device=mean.device, threads=mean.threads, baseline=mean.baseline,
+                device=mean.device, threads=mean.threads, flags=mean.flags, baseline=mean.baseline,
                 ratio=None if doubt else mean.ratio,
                 ratio_low=None if doubt else mean.ratio_low,
                 ratio_high=None if doubt else mean.ratio_high,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import random
 from collections.abc import Iterable
@@ -207,6 +208,17 @@ def test_a_cell_that_failed_is_not_counted_as_one(status: Status) -> None:
     assert mean.ratio == pytest.approx(good.ratio)
     assert mean.counted == 1
     assert mean.cells == (1 if status is Status.NOT_SELECTED else 2)
+
+
+def test_a_cold_and_a_hot_cache_are_means_of_their_own() -> None:
+    draw = random.Random(12)
+    rows = [
+        dataclasses.replace(one, flags=flags)
+        for flags, ratio in (("l2=cold", 0.5), ("l2=hot", 2.0))
+        for one in cell(draw, {"eager": 1.0, "b": ratio})
+    ]
+    means = {mean.place[-1]: mean.ratio for mean in summarize(compare(rows, {"partial": "eager"}))}
+    assert means == pytest.approx({"l2=cold": 0.5, "l2=hot": 2.0}, rel=0.1)
 
 
 def test_a_refuted_process_takes_the_ratio_from_the_others() -> None:

@@ -6,7 +6,7 @@
     const body = document.getElementById("both").tBodies[0];
     const DIRECTIONS = { forward: "forward", backward: "forward + backward" };
     const ratio = (v) => v < 2 ? v.toFixed(3) : v < 10 ? v.toFixed(2) : v < 100 ? v.toFixed(1) : v.toFixed(0);
-    const key = (mean) => JSON.stringify([mean.variant, mean.implementation, mean.direction, mean.device, mean.threads, mean.baseline]);
+    const key = (mean) => JSON.stringify([mean.variant, mean.implementation, mean.direction, mean.device, mean.threads, mean.flags, mean.baseline]);
     const shown = (mean) => !mean ? "not in this run" : mean.doubt ? `✗ ${mean.doubt.toLowerCase()}` : mean.ratio === null ? "no ratio"
       : ratio(mean.ratio) + (mean.ratio_low === null ? "" : ` [${ratio(mean.ratio_low)}, ${ratio(mean.ratio_high)}]`);
     const cell = (row, text, name) => { const td = row.insertCell(); td.textContent = text; if (name) td.className = name; return td; };

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from harness.evidence import Evidence, Made
 from harness.results import Recorder, Status, load_run
 from reports import ledger
+from reports.frame import place_labels
 from reports.page import render, write_page
 from reports.tests.sample_run import (
     BREAKOUT,
@@ -46,6 +48,24 @@ def structure(page: str) -> Structure:
 @pytest.fixture(scope="module")
 def data(page: str) -> dict[str, Any]:
     return carried(page)
+
+
+@pytest.mark.parametrize(
+    ("places", "words"),
+    [
+        ([("cpu", 1, "pinned")], [""]),
+        ([("cpu", 1, "pinned"), ("cpu", 2, "")], ["cpu, 1 threads", "cpu, 2 threads"]),
+        (
+            [("cuda", 1, "tf32=1,l2=cold"), ("cuda", 1, "tf32=1,l2=hot")],
+            ["cuda, 1 threads, l2=cold", "cuda, 1 threads, l2=hot"],
+        ),
+    ],
+)
+def test_places_are_named_by_what_differs(
+    places: list[tuple[str, int, str]], words: list[str]
+) -> None:
+    means: list[Any] = [SimpleNamespace(place=place) for place in places]
+    assert list(place_labels(means).values()) == words
 
 
 def test_the_same_results_give_the_same_bytes(folder: Path, page: str, tmp_path: Path) -> None:
