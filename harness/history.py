@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from harness import clock
 from harness.benchmark import Benchmark
@@ -91,7 +91,9 @@ def taken_out(commit: str, root: Path = ROOT) -> Iterator[Path]:
         raise ResultsError(f"{root}: git gives no archive of {commit}")
     with tempfile.TemporaryDirectory(prefix="convharness-") as folder:
         with tarfile.open(fileobj=io.BytesIO(archive)) as files:
-            files.extractall(folder, filter="data")
+            # our own files; Python 3.11 knows filters from its fourth release on
+            safely: Any = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
+            files.extractall(folder, **safely)
         yield Path(folder)
 
 

@@ -65,8 +65,12 @@ def laid_out_like(x: Tensor, y: Tensor) -> Tensor:
 
     By moving axes, since vmap knows no memory formats.
     """
-    last = x.stride(1) == 1 and not x.is_contiguous()
-    return y.movedim(1, -1).contiguous().movedim(-1, 1) if last else y
+    return y.movedim(1, -1).contiguous().movedim(-1, 1) if has_channels_last(x) else y
+
+
+def has_channels_last(x: Tensor) -> bool:
+    """Return whether the channels of `x` are last in memory."""
+    return x.stride(1) == 1 and not x.is_contiguous()
 
 
 def _unambiguous(operand: Tensor) -> Tensor:
@@ -94,7 +98,10 @@ def _sees_nothing(
         return False
     axes = zip(x.shape[2:], weight.shape[2:], stride, padding, dilation, strict=True)
     for size, k, s, p, d in axes:
+        tap = -(-p // d)  # of the first window, the first that is not before the image
+        if not p or (tap < k and tap * d - p < size):
+            continue  # without a range, which would fix a size that is being traced
         starts = range(-p, size + p - d * (k - 1), s)
-        if p and not any(0 <= start + u * d < size for start in starts for u in range(k)):
+        if not any(0 <= start + u * d < size for start in starts for u in range(k)):
             return True
     return False

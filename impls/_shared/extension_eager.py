@@ -131,4 +131,4 @@ def _pair(buffer: Tensor, plan: Plan, axis: int, dilation: int, sample: int) -> 
 def _matrices(steps: int, degree: int) -> Any:
     """Return the weights of the nearest samples on both sides, `(2, steps, degree + 1)`."""
     with torch.inference_mode(False), torch.no_grad():  # it is shared by all modes
-        return torch.tensor(side_rows(steps, degree), dtype=torch.float32)
+        return torch.tensor(side_rows(steps, degree), dtype=torch.float32, device="cpu")

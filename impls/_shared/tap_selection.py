@@ -41,4 +41,4 @@ def _anded(weight: Tensor, kept: tuple[bool, ...]) -> Tensor:
 @lru_cache(maxsize=64)
 def _bits(kept: tuple[bool, ...], channels: int) -> Tensor:
     with torch.inference_mode(False):  # it is shared by all modes
-        return torch.tensor([-k for k in kept], dtype=torch.int32).repeat(channels)
+        return torch.tensor([-k for k in kept], dtype=torch.int32, device="cpu").repeat(channels)

@@ -28,7 +28,7 @@ from impls._shared.shapes import BIAS, SIGNAL
 from impls._shared.traits import CONVOLUTION
 from impls.boundary.border_apart import border_apart
 from impls.boundary.costs import of_padded_then_convolved
-from impls.boundary.gathered_border import explicit_alone, gathered_border
+from impls.boundary.gathered_border import explicit_alone, gathered_border, may_pay
 from impls.boundary.layer import (
     BoundaryConv1d,
     BoundaryConv2d,
@@ -166,6 +166,7 @@ VARIANT = Variant(
             name="gathered_border",
             load=lambda: gathered_border,
             within=explicit_alone,
+            pays=may_pay,
             stored=_stored,
         ),
         Implementation(name="border_apart", load=lambda: border_apart, stored=_stored),

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from harness.api import ConvCase
+from impls._shared.convolution import has_channels_last
 from impls._shared.eager import Gradients, Rule, follow, is_eager
 from impls._shared.onednn import Geometry
 from impls._shared.onednn import backward as convolution_backward
@@ -21,12 +22,21 @@ from impls.boundary.border_plan import Batch, Plan, border_plan, channel_plan
 MACS_PER_COPY = 16
 # Entries at the border up to which the place of each is kept, not only that of each pixel.
 MOST_PLACES = 1 << 17
+# Entries at the border beyond which gathering them takes too much memory: 128 MiB.
+MOST_GATHERED = 1 << 25
 
 
 def explicit_alone(case: ConvCase) -> ConvCase:
     """Return `case` with the method that this computes, in an image that is large enough for it."""
     size = tuple(max(n, 2 * p) for n, p in zip(case.in_size, case.padding, strict=True))
     return replace(case.with_options(method="explicit"), in_size=size)
+
+
+def may_pay(case: ConvCase) -> bool:
+    """Return whether what the windows at the border read is little enough to be gathered."""
+    inner = prod(max(0, n - 2 * p) for n, p in zip(case.in_size, case.padding, strict=True))
+    columns = (prod(case.in_size) - inner) // prod(case.stride)
+    return case.n * case.c_in * case.taps * columns <= MOST_GATHERED
 
 
 def gathered_border(
@@ -41,9 +51,10 @@ def gathered_border(
     plain = partial(
         border_apart, noise=noise, stride=stride, dilation=dilation, groups=groups, method=method
     )
-    dense = x.is_contiguous() and weight.is_contiguous()
-    if not (dense and is_eager(x, weight, bias)) or prod(weight.shape[: len(stride)]) == 1:
+    is_one_tap = prod(weight.shape[: len(stride)]) == 1
+    if is_one_tap or not is_eager(x, weight, bias) or has_channels_last(x):
         return plain(x, weight, bias)
+    x, weight = x.contiguous(), weight.contiguous()
     own = _own(x.shape, weight.shape, tuple(stride), tuple(dilation), groups)
     return follow(
         Rule(plain, partial(_forward, own=own), partial(_backward, own=own)), x, weight, bias
@@ -83,12 +94,15 @@ def _own(
     taps, filters = tuple(weight_shape[:rank]), weight_shape[rank:]
     padding = tuple([d * (k - 1) // 2 for k, d in zip(taps, dilation, strict=True)])
     places = (tuple(x_shape[2:]), taps, stride, dilation)
-    plan, columns = border_plan(*places), prod(filters[1:])
+    columns = prod(filters[1:])
+    with torch.device("cpu"):  # whatever the default one is: they are shared by all calls
+        plan = border_plan(*places)
+        few = channels * plan.read.numel() <= MOST_PLACES
+        wide = channel_plan(channels, *places) if few else None
     dear = len(plan.written) * columns > MACS_PER_COPY * prod(plan.out_size)
-    few = channels * plan.read.numel() <= MOST_PLACES
     return _Own(
         plan,
-        channel_plan(channels, *places) if few else None,
+        wide,
         filters,
         (filters[0] // groups, columns),
         groups,

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import lru_cache, partial
+from itertools import product
 from math import prod
 from typing import Any, NamedTuple
 
@@ -10,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from harness.api import ConvCase, Shape, per_channel
-from impls._shared.convolution import pad_by_mode
+from impls._shared.convolution import has_channels_last, pad_by_mode
 from impls._shared.eager import Gradients, Rule, follow, is_eager, is_readable
 from impls._shared.masks import present
 from impls.kernel_masked.covers import (
@@ -54,7 +55,7 @@ def tap_products(
     usual = kernel_mask is not None and kernel_mask.numel() == weight[0, 0].numel()
     if bias_where != "all" or not usual or not is_readable(kernel_mask):
         return plain(*tensors)
-    if max(geometry["stride"]) > 1 or not is_eager(x, weight, bias) or not x.is_contiguous():
+    if max(geometry["stride"]) > 1 or not is_eager(x, weight, bias) or has_channels_last(x):
         return plain(*tensors)
     kept, is_exact = kept_taps_of(kernel_mask, kernel_mask.numel())
     own = _own(
@@ -122,13 +123,13 @@ def _own(
     out_size = tuple(s - d * (k - 1) for s, k, d in axes)
     span = 1 + sum((o - 1) * step for o, step in zip(out_size, steps, strict=True))
     places = [place for place, is_kept in enumerate(kept) if is_kept]
-    taps = torch.cartesian_prod(*map(torch.arange, kernel)).view(-1, len(kernel)).tolist()
+    taps = list(product(*map(range, kernel)))
     strides = [d * step for d, step in zip(dilation, steps, strict=True)]
     offsets = [sum(u * s for u, s in zip(taps[place], strides, strict=True)) for place in places]
     if not _pays(kept, x_shape, weight_shape, padding, dilation, span, out_size):
         return None
     with torch.inference_mode(False):  # it is shared by all modes
-        where = torch.tensor(places)
+        where = torch.tensor(places, device="cpu")
     return _Own(where, tuple(offsets), span, (out_size[0], *full[1:]), out_size, padding)
 
 
@@ -202,7 +203,7 @@ def _backward(
                 torch.mm(wide[0], read[0], out=one)
             else:
                 torch.sum(torch.bmm(wide, read), 0, out=one)
-        dw = torch.zeros_like(weight)
+        dw = weight.new_zeros(weight.shape)
         dw.view(-1, prod(weight.shape[2:])).t().index_copy_(0, own.places, found.flatten(1))
     if needed[2]:
         db = dy.sum([0, *range(2, dy.dim())])

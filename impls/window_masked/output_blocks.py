@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from harness.api import ConvCase, Cost, Shape, Value
-from impls._shared.convolution import pad_by_mode
+from impls._shared.convolution import has_channels_last, pad_by_mode
 from impls._shared.costs import of_products
 from impls._shared.eager import Gradients, Rule, follow, is_eager, is_readable
 from impls.window_masked.tap_chunks import by_tap_chunks
@@ -32,7 +32,7 @@ def by_output_blocks(
     backward they are made anew, which costs less than reading them back from the main memory.
     """
     plain = partial(by_tap_chunks, stride=stride, padding=padding, dilation=dilation, groups=groups)
-    usual = x.is_contiguous() and is_eager(x, weight, bias)
+    usual = is_eager(x, weight, bias) and not has_channels_last(x)
     if not (usual and is_readable(mask)) or mask.requires_grad:
         return plain(x, weight, bias, mask)
     own = _own(x.shape, weight.shape, *map(tuple, (stride, padding, dilation)), groups)
@@ -177,7 +177,9 @@ def _backward(
         if of_padded is not None:
             into = block.of(own.windows(of_padded), own.axis)
             read = memory[: into.numel()].view(into.shape)
-            _multiply(filters.mT, part, _matrix(read, own))
+            # of one entry a window, it writes into what it multiplies
+            given = part.clone() if filters.shape[2] == 1 else part
+            _multiply(filters.mT, given, _matrix(read, own))
             read.mul_(_mask_of(mask, block, own))
             for tap in product(*map(range, own.kernel_size)):
                 into[(slice(None), slice(None), *tap)] += read[(slice(None), slice(None), *tap)]
