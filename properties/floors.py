@@ -2,8 +2,8 @@
 
 A floor is timed beside the goal. It runs the plain convolution by the fastest form that the table
 has, and one operation per unavoidable pass over memory: no check, no view, no bookkeeping of
-gradients, and what geometry or mask alone decide is there before. So it is low, never high: where
-a floor is above the limit, only a kernel that fuses its passes could meet the goal.
+gradients, and what geometry or mask alone decide is there before. Where a floor is above the limit,
+more tensor operations of the library do not meet it: a kernel that fuses the passes might.
 """
 
 from collections.abc import Callable, Sequence
@@ -39,7 +39,7 @@ def of_partial(case: ConvCase, direction: str, device: str) -> Run:
     def run() -> None:
         if kind != "none":
             torch.mul(x, mask)
-            if per_channel:
+            if per_channel and case.groups < case.c_in:
                 mask.sum(1, keepdim=True)
         y, gradients = plain()
         if kind != "none" or padded:
@@ -113,7 +113,9 @@ def of_window_masked(case: ConvCase, direction: str, device: str) -> Run:
     rows = case.c_in * case.taps
     columns = torch.ones((case.groups, rows // case.groups, case.n * pixels), device=device)
     mask = torch.ones((1, case.taps, case.n * pixels), device=device)
-    weight = torch.ones((case.groups, case.c_out // case.groups, rows // case.groups))
+    weight = torch.ones(
+        (case.groups, case.c_out // case.groups, rows // case.groups), device=device
+    )
     dy = torch.ones((case.groups, case.c_out // case.groups, case.n * pixels), device=device)
 
     def run() -> None:
@@ -127,7 +129,10 @@ def of_window_masked(case: ConvCase, direction: str, device: str) -> Run:
 
 
 def of_kernel_masked(case: ConvCase, direction: str, device: str) -> Run:
-    """Time the convolution of one tap per kept one: the taps stand side by side as channels."""
+    """Time the convolution of one tap per kept one: the taps stand side by side as channels.
+
+    The library may convolve all taps faster than that; then this is no bound.
+    """
     mask = make_tensors(TABLE.variant("kernel_masked"), case, "cpu")["kernel_mask"]
     kept = max(1, int((mask > 0).sum()))
     ones, none = (1,) * case.spatial_dims, (0,) * case.spatial_dims
