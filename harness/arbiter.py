@@ -52,7 +52,8 @@ class Arbiter:
 
     def spoil_free_memory(self) -> None:
         """Fill what is handed out next with NaN."""
-        spoil_free_memory(self._expected.values(), expected_dtype(self.call.case))
+        dtype, device = expected_dtype(self.call.case), self._common.device
+        spoil_free_memory(self._expected.values(), dtype, device)
 
     def judge(self, found: tuple[Outputs, Outputs]) -> None:
         """Raise Refuted where a timed call gave another answer."""

@@ -54,7 +54,9 @@ PROOFS_SHARE = 0.6
 PROVED_AT_ONCE = 16
 GRACE_S = 60.0
 """How much later than the budget the first process of every cell may end."""
-CEILINGS_TIMEOUT_S = 60.0
+CEILINGS_TIMEOUT_S, CEILINGS_SHARE = 60.0, 0.1
+DEVICE_TARGET_NS = 500_000
+"""Shortest sample there: events are exact to a microsecond, and every call is flushed before."""
 
 
 @dataclass(slots=True)
@@ -107,11 +109,11 @@ class Benchmark:
                 plugins=self.options.plugins, device=self.run.device, threads=self.run.threads,
                 answers=Path(scratch),
             )  # fmt: skip
-            self._measure_ceilings(common)
+            self._measure_ceilings(common, budget)
             self._prove(common, budget)
             self._sample(common, budget)
 
-    def _measure_ceilings(self, common: Common) -> None:
+    def _measure_ceilings(self, common: Common, budget: Budget) -> None:
         """Measure what the machine can do at most, with every number of threads."""
         if self.run.ceilings or not self.plan.cells:
             return
@@ -121,7 +123,8 @@ class Benchmark:
             job = Job(
                 session="harness.ceilings:session", common=replace(common, threads=threads),
                 units=[ceilings.Asked(dtypes, self._processors(threads))],
-                timeout_s=lambda _: CEILINGS_TIMEOUT_S,
+                timeout_s=lambda _: CEILINGS_TIMEOUT_S if budget.left_s is None
+                else min(CEILINGS_TIMEOUT_S, CEILINGS_SHARE * budget.left_s),
             )  # fmt: skip
             for report in pool(common, self.run.machine.cores).run([job]):
                 if report.end is not End.DONE:
@@ -247,6 +250,7 @@ class Benchmark:
                 setting = Setting(
                     common=replace(common, threads=threads), seed=options.seed, plugins=plugins,
                     processors=self._processors(threads),
+                    target_ns=clock.TARGET_NS if self.run.device == "cpu" else DEVICE_TARGET_NS,
                 )  # fmt: skip
                 self._sample_process(setting, groups, process, budget, number, len(turns))
 

@@ -37,6 +37,9 @@ def session(common: Common, cursor: Any) -> Callable[[Asked], Mapping[str, float
     del cursor
     torch.set_num_threads(common.threads)
 
+    if common.device != "cpu":  # as convolutions do; the process is of its own
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32
+
     def measure(asked: Asked) -> Mapping[str, float]:
         if asked.processors:
             os.sched_setaffinity(0, asked.processors)

@@ -12,8 +12,10 @@ from pathlib import Path
 
 from harness import choice
 from harness.choice import Choice
+from harness.clock import COLD
 from harness.comparison import Comparison, Speed, compare
 from harness.machine import describe_machine
+from harness.plan import cell_of
 from harness.results import ResultsError, load_run
 from harness.table import Table
 from harness.terminal import write_lines
@@ -70,7 +72,12 @@ def run(options: argparse.Namespace, table: Table) -> int:
             f"{options.run_folder}: was taken on {there.processor} {there.gpu}, and this is "
             f"{here.processor} {here.gpu}: choices hold for one kind of machine"
         )
-    fresh = choices_of(compare(found.measurements), found.run.id)
+    # rows of other threads, of a hot cache or of a graph are other questions
+    usual = [
+        row for row in found.measurements
+        if row.threads == found.run.threads and cell_of(row).mode in ("", COLD)
+    ]  # fmt: skip
+    fresh = choices_of(compare(usual), found.run.id)
     known = [c for c in fresh if c.variant in table.variants]
     for one in known:
         write_lines([f"{one.variant}/{one.implementation} {one.ratio:.2f} {one.case}"])

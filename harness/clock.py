@@ -112,6 +112,10 @@ def disagreement(shown_s: float, waited_s: float, alive_s: float) -> str:
     )
 
 
+COLD = "l2=cold"
+"""The mode of rows whose calls find an empty cache; `harness.plan` has the others."""
+
+
 def make_clock(device: str, mode: str = "") -> Clock:
     """Return the clock of `device` for rows of a mode, as `harness.plan` names them."""
     if device.startswith("cuda"):

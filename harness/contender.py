@@ -51,6 +51,7 @@ class Contender:
         self.instructions: int | None = None
         self.last: Any = None
         self.failure: tuple[Status, str] | None = None
+        self.has_spoiled = False
 
     def load(self, table: Table) -> None:
         """Load the implementation: a stranger's code."""
@@ -61,9 +62,14 @@ class Contender:
         self.run: Call | Captured = self.call
 
     def capture(self, bound: Sequence[Any]) -> None:
-        """From now on replay a graph of the call, one for each set of arguments."""
+        """From now on replay a graph of the call, one for each set of arguments.
+
+        What fails may leave its stream and its memory behind: the process is of no use after it.
+        """
+        self.has_spoiled = True
         try:
             self.run = Captured(self.call, bound)
+            self.has_spoiled = False
         except RuntimeError as error:
             if is_out_of_memory(error):
                 raise

@@ -10,6 +10,7 @@ import importlib
 import random
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -98,19 +99,23 @@ def sampled(
     runs = {(label, False): call for label, call in contest.items()}
     runs[baseline, True] = contest[baseline]
 
-    def call(key: tuple[str, bool]) -> Any:
-        return runs[key]()
+    # a function each: a clock remembers of each how long it takes
+    calls = {key: partial(_called, run) for key, run in runs.items()}
 
     def repeated(key: tuple[str, bool]) -> Callable[[int], Sequence[Any]]:
         return lambda count: [key] * count
 
-    counts = {key: clock.calibrate(timer, call, repeated(key)) for key in runs}
+    counts = {key: clock.calibrate(timer, calls[key], repeated(key)) for key in runs}
     samples: dict[tuple[str, bool], list[int]] = {key: [] for key in runs}
     for _ in range(blocks):
         for key in order.sample(list(runs), len(runs)):
-            elapsed, _ = timer.sample(call, [key] * counts[key])
+            elapsed, _ = timer.sample(calls[key], [key] * counts[key])
             samples[key].append(round(elapsed / counts[key]))
     return {key: (counts[key], samples[key]) for key in runs}
+
+
+def _called(run: Callable[[], Any], _: Any) -> Any:
+    return run()
 
 
 def compete(

@@ -15,13 +15,11 @@ from typing import Any, Protocol
 import torch
 
 from harness import clock
-from harness.plan import COLD
-from harness.results import Status
 
 BURST_NS = 5_000_000
 """How long a device works before it rests, unless a single call takes longer."""
-MOST_IN_A_BURST = 200
-"""Calls: a queue holds about a thousand launches, and a full one stops the host."""
+MOST_IN_A_BURST = 50
+"""Calls: a queue holds about a thousand launches, some per call, and a full one stops the host."""
 LONGEST_REST_NS = 20_000_000
 FIRST_HOLD_NS, LONGEST_HOLD_NS = 1_000_000, 20_000_000
 SYNCHRONIZE_NS = 50_000
@@ -122,7 +120,7 @@ class DeviceClock:
 
     def __init__(self, device: Device, *, cold: bool = True) -> None:
         self._device, self._cold = device, cold
-        self._hold_ns = FIRST_HOLD_NS
+        self._hold_ns: dict[int, int] = {}
         self._busy_ns: dict[int, float] = {}
         self._last_ns = 0
 
@@ -174,7 +172,8 @@ class DeviceClock:
     ) -> tuple[float, Any]:  # fmt: skip
         """Return the device's time of a burst, and the result of call `keep` if there is one."""
         device, kept, result = self._device, None, None
-        device.spin(int(self._hold_ns * device.rated_hz / 1e9))
+        hold_ns = self._hold_ns.get(id(call), FIRST_HOLD_NS)
+        device.spin(int(hold_ns * device.rated_hz / 1e9))
         enqueue = device.now_ns()
         begun, spans = device.mark(), list[tuple[Any, Any]]()
         for number, arguments in enumerate(batch):
@@ -190,7 +189,7 @@ class DeviceClock:
         spans = spans or [(begun, ended)]
         # Were the queue empty before all was enqueued, gaps would be counted: hold longer next time
         needed = round(1.25 * (device.now_ns() - enqueue))
-        self._hold_ns = min(max(self._hold_ns, needed), LONGEST_HOLD_NS)
+        self._hold_ns[id(call)] = min(max(FIRST_HOLD_NS, needed), LONGEST_HOLD_NS)
         busy = device.between_ns(begun, ended)
         self._busy_ns[id(call)], self._last_ns = busy / len(batch), round(busy)
         # Work that a call has left on another stream is neither free nor the next sample's.
@@ -209,9 +208,9 @@ class DeviceClock:
             self._device.rest(min(self._last_ns, LONGEST_REST_NS))
 
 
-def make_cuda_clock(device: str, mode: str = COLD) -> DeviceClock:
+def make_cuda_clock(device: str, mode: str = clock.COLD) -> DeviceClock:
     """Return the clock of a CUDA device for rows of a mode: cold, unless it says hot."""
-    return DeviceClock(Cuda(device), cold=not mode or COLD in mode)
+    return DeviceClock(Cuda(device), cold=not mode or clock.COLD in mode)
 
 
 def _parted(batch: Sequence[Any], size: int) -> list[Sequence[Any]]:
@@ -223,6 +222,8 @@ def throttled(block: Sequence[int], rates_hz: Sequence[float], usual_hz: float) 
 
     They are counted, and stay; where they are too many, the status is THROTTLED.
     """
+    from harness.results import Status  # an older checkout that loads this clock has another one
+
     pairs = list(zip(block, rates_hz, strict=True))
     off = tuple(number for number, rate in pairs if abs(rate / usual_hz - 1) > TOLERANCE)
     found: dict[str, Any] = {"off_clock_blocks": off}

@@ -142,11 +142,16 @@ def fight(
         for process, end_s in enumerate(ends):
             waiting = [cell for cell in cells if cell not in reasons]
             while waiting and not _is_over(end_s):
-                with _sides(then, now, common, process) as sides:
-                    waiting = _round(
-                        table, waiting, sides, common, rules, Turn(process, seed, end_s),
-                        measured, reasons,
-                    )  # fmt: skip
+                try:
+                    with _sides(then, now, common, process) as sides:
+                        waiting = _round(
+                            table, waiting, sides, common, rules, Turn(process, seed, end_s),
+                            measured, reasons,
+                        )  # fmt: skip
+                except Lost:
+                    if not measured:
+                        raise
+                    break  # what earlier sets have measured counts
             # what the first set had no time for, no later one has
             known = {(row.variant, row.case, row.direction) for row in measured}
             for cell in cells:
@@ -210,7 +215,7 @@ def _round(
             return []
         try:
             measured += _timed(table, cell, sides, common, rules, turn)
-        except (Lost, Refuted, RuntimeError) as error:
+        except (Lost, Refuted, RuntimeError, ValueError, KeyError) as error:
             words = refutation_text(error) if isinstance(error, Refuted) else str(error)
             reasons[cell] = words
             if isinstance(error, Lost):

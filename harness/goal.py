@@ -19,7 +19,7 @@ import torch
 from harness.bound_call import copied
 from harness.case import ConvCase
 from harness.check import Refuted, Trial
-from harness.comparison import Comparison, GeometricMean, summarize
+from harness.comparison import CONFIDENCE, Comparison, GeometricMean, summarize
 from harness.contest import Entry, Rules, compete, runner
 from harness.gate import answered, in_children
 from harness.isolation import End
@@ -135,7 +135,11 @@ def judge_goals(goals: Sequence[Goal], rules: Rules, device: str = "cpu") -> Ite
                     Entry(f"{__name__}:contest", f"{number} {direction} {name}", device)
                     for name in goal.cases
                 ]
-                yield _of_time(goal, direction, compete(entries, rules))
+                try:
+                    result = _of_time(goal, direction, compete(entries, rules))
+                except RuntimeError as error:  # a process was lost: a row, not the end
+                    result = unproved(goal, direction, [str(error)])
+                yield result
 
 
 class Trying(NamedTuple):
@@ -258,17 +262,32 @@ def _of_time(goal: Goal, direction: str, rows: Sequence[Comparison]) -> Result:
     ratio, low, high = mean.ratio, mean.ratio_low, mean.ratio_high
     if goal.every:
         ratio = slowest.ratio
-        low = max(row.ratio_low or 0.0 for row in bare)
+        low = max(_low_end(row, len(bare)) for row in bare)
         high = max(row.ratio_high or math.inf for row in bare)
     if ratio is None or low is None or high is None:
-        ratio, low, high = ratio or math.nan, 0.0, math.inf
+        low, high = 0.0, math.inf
     limit = goal.limit(direction)
     words = f"{slowest.case.split(' ')[2]} {slowest.ratio or math.nan:.2f}"
     null = [abs((row.ratio or 1.0) - 1) for row in rows if row.placebo]
+    # the clock of a device leaves out what a call does before it is enqueued
+    called = means[CALLED].ratio if slowest.device == "cpu" else None
     return Result(
         goal, direction, limit, ratio, low, high, _reach(low, high, limit), words,
-        means[CALLED].ratio, max(null, default=None), *_of_floor(goal, slowest.case, rows, means),
+        called, max(null, default=None), *_of_floor(goal, slowest.case, rows, means),
     )  # fmt: skip
+
+
+def _low_end(row: Comparison, rows: int) -> float:
+    """Return where an interval begins, at a confidence at which those of all rows hold."""
+    from scipy import stats
+
+    logs = [math.log(ratio) for ratio in row.process_ratios]
+    if len(logs) < 2:
+        return 0.0
+    if len(set(logs)) == 1:
+        return math.exp(logs[0])
+    level = 1 - (1 - CONFIDENCE) / rows
+    return math.exp(float(stats.ttest_1samp(logs, 0.0).confidence_interval(level).low))
 
 
 def _of_floor(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from harness.contest import Rules
 from harness.evidence import EVIDENCE, Evidence, Made
 from harness.goal import Goal, Reach, Result, judge_goals, load_goals
 from harness.machine import choose_device
+from harness.results import ResultsError
 from harness.table import Table, UnknownName
 from harness.terminal import write_lines
 
@@ -34,6 +36,8 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace, table: Table) -> int:
     """Measure and print; return 1 where a goal is missed, or something measured is wrong."""
     goals = _chosen(table, options.variant)
+    if options.write and options.variant:
+        raise ResultsError("--write keeps the table of all goals: leave out --variant")
     device, started = choose_device(options.device), utc_now()
     rules = Rules(options.processes, options.blocks, options.threads)
     results: list[Result] = []
@@ -46,7 +50,7 @@ def run(options: argparse.Namespace, table: Table) -> int:
         name = (
             "goals" if (device, rules.threads) == ("cpu", 1) else f"goals_{device}_{rules.threads}"
         )
-        command = f"python3 -m harness goals {rules.words} --write"
+        command = f"python3 -m harness goals {rules.words} --device {device} --write"
         evidence = as_evidence(name, results, rules, Made.here(command, started, ROOT))
         write_lines([f"kept in {evidence.save(EVIDENCE)}"])
     return int(counts[Reach.MISSED] + counts[Reach.UNPROVED] > 0)
@@ -91,7 +95,7 @@ def as_evidence(name: str, results: Sequence[Result], rules: Rules, made: Made) 
             "MET: the whole interval is within the limit. As called: through the functional form, "
             "which checks its arguments. Floor: the bare tensor operations that no form of the "
             "operation avoids (properties/floors.py says which), in the same blocks; where its "
-            "interval begins above the limit, no sequence of them meets it. Placebo: by how much what is divided by differs from "
+            "interval begins above the limit, these alone are too dear. Placebo: by how much what is divided by differs from "
             "itself, at most. All that is measured agrees with the oracle."
         ),
         made=made,
@@ -99,11 +103,15 @@ def as_evidence(name: str, results: Sequence[Result], rules: Rules, made: Made) 
         rows=tuple(
             (
                 r.goal.operation, r.direction, r.limit,
-                *("" if end is None else end for end in (r.ratio, r.low, r.high)), r.reach.value,
+                *map(_shown, (r.ratio, r.low, r.high)), r.reach.value,
                 r.slowest or r.reason, "" if r.called is None else f"{r.called:.3g}",
-                *("" if end is None else end for end in (r.floor, r.floor_low)),
+                *map(_shown, (r.floor, r.floor_low)),
                 "" if r.placebo is None else f"{r.placebo:.1%}",
             )
             for r in results
         ),
     )  # fmt: skip
+
+
+def _shown(end: float | None) -> float | str:
+    return "" if end is None or not math.isfinite(end) else end

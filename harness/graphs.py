@@ -41,11 +41,21 @@ class Captured:
 
     def spoil(self) -> None:
         """Fill the results with NaN: who writes nothing returns that."""
+        given = {storage_of(tensor) for tensor in _tensors(self._bound)}
         with torch.no_grad():
             for _, result in self._graphs.values():
-                for tensor in tree_leaves(result):
-                    if isinstance(tensor, torch.Tensor) and tensor.is_floating_point():
+                for tensor in _tensors(result):
+                    if tensor.is_floating_point() and storage_of(tensor) not in given:
                         tensor.detach().fill_(float("nan"))
+
+
+def storage_of(tensor: torch.Tensor) -> int:
+    """Return where the memory of a tensor begins."""
+    return tensor.untyped_storage().data_ptr()
+
+
+def _tensors(values: Any) -> list[torch.Tensor]:
+    return [value for value in tree_leaves(values) if isinstance(value, torch.Tensor)]
 
 
 def record_graph(

@@ -120,16 +120,18 @@ def _sweep(options: argparse.Namespace, table: Table, variants: Sequence[Variant
 
 def _refused(table: Table, some: Sequence[Ladder], device: str) -> dict[Ladder, str]:
     """Return the ladders of which a rung is not proved, each with the reason."""
-    cells = {}
+    cells: dict[Cell, list[Ladder]] = {}
     for ladder in some:
         variant = table.variant(ladder.variant)
         for case in ladder.rungs(variant, table.implementation(variant, ladder.implementation)):
             name = ladder.implementation
-            cells[cell_for(table, variant.name, name, str(case), ladder.direction)] = ladder
+            cell = cell_for(table, variant.name, name, str(case), ladder.direction)
+            cells.setdefault(cell, []).append(ladder)  # ladders share their first rung
     found: dict[Cell, Proof] = examine(list(cells), device)
     bad: dict[Ladder, str] = {}
     for cell, reason in refusals(found).items():
-        bad.setdefault(cells[cell], f"{cell.case}: {reason}")
+        for ladder in cells[cell]:
+            bad.setdefault(ladder, f"{cell.case}: {reason}")
     return bad
 
 
@@ -139,6 +141,7 @@ def _words(options: argparse.Namespace) -> list[str]:
     words += [f"--axis {axis}" for axis in options.axis]
     words += [f"--case '{options.case}'"] if options.case else []
     words += [f"--direction {options.direction}", f"--processes {options.processes}"]
+    words += [] if options.device == "cpu" else [f"--device {options.device}"]
     return [*words, f"--blocks {options.blocks}", "--write"]
 
 

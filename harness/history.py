@@ -184,7 +184,7 @@ def against(
                 table, past, cells, deadline_s, root=root, rules=rules, fighting=fighting
             )
         except Lost as error:
-            reason = f"the code of run {past.run.id} does not run: {error}"
+            reason = f"no comparison with run {past.run.id}: {error}"
     if reason:
         evidence = _as_history(past, present, cells, reason, started)
         say(f"history only: {reason}")

@@ -216,8 +216,8 @@ def as_evidence(losses: Sequence[Loss], looked: int, seed: int, made: Made) -> E
         title="Where the table chooses a loser",
         about=(
             f"{looked} layers drawn from seed {seed} on; what the table chooses took more than "
-            f"{TOLERATED:.2f} times the time of the reference in {len(losses)}, in two runs of "
-            f"{CONFIRM.processes} fresh processes each, one thread; every one was made smaller as "
+            f"{TOLERATED:.2f} times the time of the reference in {len(losses)}, and again in "
+            f"a second run of {CONFIRM.processes} fresh processes, one thread; every one was made smaller as "
             "long as it stayed a loss and time was left."
         ),
         made=made,

@@ -144,8 +144,8 @@ def violations(found: Sequence[Violation], looked: int, seed: int, made: Made) -
         title="Where the time grows faster than declared",
         about=(
             f"{looked} ladders of three sizes drawn from seed {seed} on; in {len(found)} the time "
-            f"grew with an exponent of more than {TOLERATED} above the declared one, in two runs of "
-            f"{hunt.CONFIRM.processes} fresh processes each, one thread; every one was made "
+            f"grew with an exponent of more than {TOLERATED} above the declared one, and again "
+            f"in a second run of {hunt.CONFIRM.processes} fresh processes, one thread; every one was made "
             "smaller as long as it stayed one and time was left."
         ),
         made=made,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from harness.case import DTYPES, CaseError, ConvCase
+from harness.clock import COLD
 from harness.comparison import Comparison
 from harness.results import Measurement, Status
 from harness.selection import declines
@@ -15,7 +16,7 @@ from harness.table import Table, UnknownName, with_oracle
 from harness.variant import Implementation, Need, Variant
 
 DIRECTIONS = ("forward", "backward")
-COLD, HOT, GRAPH = "l2=cold", "l2=hot", "graph=1"
+HOT, GRAPH = "l2=hot", "graph=1"
 MODES = {"cpu": ("",), "cuda": (COLD, HOT, f"{GRAPH},{COLD}")}
 """Ways to call that are rows of their own, by device; a word of `Measurement.flags` each."""
 

@@ -71,7 +71,7 @@ def run(args: argparse.Namespace, table: Table) -> int:
         threads=(args.threads,),
     )  # fmt: skip
     plan = make_plan(table, selection)
-    cells = [cell for cell in plan.cells if not cell.placebo]
+    cells = list(dict.fromkeys(cell.proved_as for cell in plan.cells if not cell.placebo))
     if not args.full and not args.case:
         first = {variant.name: str(table.case(variant, variant.quick[0])[1])
                  for variant in table.variants.values() if variant.quick}  # fmt: skip

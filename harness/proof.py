@@ -6,6 +6,7 @@ it can neither see nor change the answers, and so that its crash or hang costs o
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import threading
 from collections import Counter
@@ -161,7 +162,8 @@ def probe_session(common: Common, cursor: Any) -> Callable[[Cell], Proof]:
         work = work_of(call, tensors, counted=not compiles(implementation))
         kernels = Kernels()
         if common.device.startswith("cuda"):
-            kernels = kernels_of_call(lambda: call(bound))
+            with contextlib.suppress(RuntimeError, OSError, ValueError):  # a profiler that fails
+                kernels = kernels_of_call(lambda: call(bound))
         return Proof(
             proof=proof_text(trial.closeness), peak_bytes=peak, saved_bytes=saved, call_ns=call_ns,
             work=work, kernel_ns=kernels.sum_ns, kernels=kernels.names,
@@ -174,6 +176,8 @@ def prepare(common: Common) -> tuple[Table, Surroundings]:
     """Return the table, and how the process was before any plug-in was loaded."""
     torch.set_num_threads(common.threads)
     load_table(())
+    if common.device.startswith("cuda"):
+        torch.cuda.init()  # it may write to the environment
     clean = Surroundings()
     return load_table(common.plugins), clean
 
@@ -193,7 +197,7 @@ def _prove(call: Call, trial: Trial, answers: Path) -> dict[str, Value]:
         call.pose(case)
         before = {name: tensor.clone() for name, tensor in leaves(tensors).items()}
         answer = load_answer(answers, call.variant.name, str(case))
-        spoil_free_memory(answer.truth.values(), expected_dtype(case))
+        spoil_free_memory(answer.truth.values(), expected_dtype(case), trial.device)
         bound, running = call.bind(tensors), threading.active_count()
         result = call(bound)
         # At once: what threads do afterwards is too late.
@@ -210,10 +214,10 @@ def _prove(call: Call, trial: Trial, answers: Path) -> dict[str, Value]:
     return tensors
 
 
-def spoil_free_memory(outputs: Iterable[Tensor], dtype: torch.dtype) -> None:
+def spoil_free_memory(outputs: Iterable[Tensor], dtype: torch.dtype, device: str) -> None:
     """Fill memory that the allocator hands out next with NaN: who writes nothing returns that."""
     held = [
-        torch.full(t.shape, float("nan"), dtype=dtype, device=t.device)
+        torch.full(t.shape, float("nan"), dtype=dtype, device=device)
         for t in outputs
         for _ in range(HANDED_OUT)
     ]

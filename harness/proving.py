@@ -83,7 +83,8 @@ def pool(common: Common, cores: int) -> Pool:
     loaded = [m for m in sys.modules if m.startswith(("impls.", "properties.laws."))]
     return Pool(
         method="forkserver",  # it has imported torch, and never touched a device
-        parallel=max(1, min(MOST_AT_ONCE, cores)),
+        # on a device one at a time: its memory and its time are measured
+        parallel=max(1, min(MOST_AT_ONCE, cores)) if common.device == "cpu" else 1,
         scratch=common.answers,
         preload=("harness.__main__", "torch._dynamo", *loaded),  # or each child imports them
         environment=environment_for(common.threads),

@@ -188,6 +188,7 @@ def sample_group(
         cursor.value = -1
         if found:
             contender.failure = (Status.REFUTED, found)
+        if found or contender.has_spoiled:
             raise _Spoiled
 
     def prepare(contender: Contender) -> None:

@@ -5,10 +5,11 @@ from typing import Any
 import pytest
 import torch
 
-from harness import cuda_clock
+from harness import contender, cuda_clock
 from harness.cuda_clock import BURST_NS, DeviceClock, throttled
 from harness.graphs import Captured
 from harness.kernels import Kernels, kernels_in
+from harness.plan import Cell
 from harness.results import Status
 
 ENQUEUE_NS = 5_000
@@ -195,6 +196,32 @@ def test_a_graph_that_writes_nothing_returns_what_it_was_spoiled_with():
     output, (gradient,) = captured(bound[0])
     assert output.isnan().all()
     assert gradient.isnan().all()
+
+
+def test_arguments_are_not_spoiled_with_the_results_that_lie_in_them():
+    bound = [(torch.ones(2),)]
+    captured = Captured(lambda a: (a[0] + 1, a[0].view(2, 1)), bound, lambda c, a: (list, c(a)))
+    captured.spoil()
+    output, inside = captured(bound[0])
+    assert output.isnan().all()
+    assert inside.tolist() == [[1], [1]]
+
+
+@pytest.mark.parametrize(("fails", "spoiled"), [(None, False), (RuntimeError, True)])
+def test_a_capture_that_fails_has_spoiled_the_process(
+    monkeypatch: pytest.MonkeyPatch, fails: type[Exception] | None, spoiled: bool
+) -> None:
+    def record(call: Any, bound: Any) -> Any:
+        if fails:
+            raise fails("operation not permitted when stream is capturing")
+        return call
+
+    monkeypatch.setattr(contender, "Captured", record)
+    one = contender.Contender(Cell("plain", "library", "n1 c1>1 i3", "", "forward"))
+    one.call = lambda arguments: arguments  # type: ignore[assignment]
+    one.capture([])
+    assert one.has_spoiled is spoiled
+    assert (one.failure is not None) is spoiled
 
 
 def test_arguments_that_were_not_recorded_are_none_of_its_own():

@@ -1,5 +1,6 @@
 """Goals are judged by their intervals, and what they compare can be called."""
 
+import argparse
 import math
 from dataclasses import replace
 
@@ -78,6 +79,21 @@ def test_a_floor_is_of_all_cases_or_of_the_one_that_decides(every, expected):
     assert math.isclose(result.floor, expected, rel_tol=1e-3)
     assert result.is_barred is not every  # 1.118 is above the limit of 1.1
     assert ("above the limit" in goal_command.line_of(result)) is result.is_barred
+
+
+def test_of_many_cases_at_the_limit_none_is_missed_by_its_chance():
+    (row, *_) = _rows({"small": 1.1})
+    row = replace(row, process_ratios=tuple(math.exp(log) for log in (0.09, 0.10, 0.11)))
+    # t(0.975; 2) = 4.3027 and t(1 - 0.025/18; 2) = 18.93, times 0.01 / sqrt(3)
+    assert math.log(goal._low_end(row, 1)) == pytest.approx(0.10 - 0.024842, abs=1e-5)
+    assert math.log(goal._low_end(row, 18)) == pytest.approx(0.10 - 0.1093, abs=1e-3)
+
+
+def test_a_part_of_the_goals_does_not_replace_the_table():
+    words = argparse.ArgumentParser()
+    goal_command.add_arguments(words)
+    with pytest.raises(ResultsError, match="leave out --variant"):
+        goal_command.run(words.parse_args(["--variant", "partial", "--write"]), load_table())
 
 
 def test_an_interval_across_the_limit_decides_nothing():

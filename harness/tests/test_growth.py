@@ -184,10 +184,19 @@ def test_a_violation_is_confirmed_and_made_small(counted):
     assert "9 ladders of three sizes drawn from seed 0" in table.about
 
 
-def test_what_does_not_recur_is_no_violation(counted):
-    table = counted()
-    ladder = _ladder("batch", "library")
-    assert overgrowth.confirmed(table.variant("plain"), ladder, 0, 1e18) is None
+@pytest.mark.parametrize(("right_at", "expected"), [({1}, None), ({3, 4}, None), ({3}, "first")])
+def test_what_does_not_recur_is_no_violation(right_at, expected):
+    case = ConvCase.parse(LINE)
+    asked = []
+
+    def judge(candidate, rules, number):
+        asked.append(number)
+        return None if number in right_at else "beyond"
+
+    found = hunt.confirmed(case, PLAIN, judge, bool, seed=0, deadline_s=1e18)
+    assert found == (None if expected is None else (case, "beyond"))
+    assert asked[0] == 1
+    assert {1, 3}.issuperset(asked[-1:]) or asked[-1] == 4
 
 
 def test_the_search_finds_what_was_planted(counted, capsys, monkeypatch, tmp_path):
@@ -222,12 +231,14 @@ def test_drawn_ladders_have_three_rungs_of_who_declares_a_cost():
 # -- the command -------------------------------------------------------------------------------
 
 
-def test_a_wrong_implementation_is_not_timed(counted, capsys, monkeypatch):
+@pytest.mark.parametrize("words", [["--axis", "batch"], []])
+def test_a_wrong_implementation_is_not_timed(counted, capsys, monkeypatch, words):
     counted()
+    # only the first rung, from which all sizes grow
     monkeypatch.setattr(growth_command, "examine", lambda cells, _: {
-        cell: Proof(reason="output differs") for cell in cells
+        cell: Proof(reason="output differs" if cell == cells[0] else "") for cell in cells
     })  # fmt: skip
-    assert main(["growth", "--variant", "plain", "--axis", "batch"]) == 1
+    assert main(["growth", "--variant", "plain", *words]) == 1
     said = capsys.readouterr().out
     assert "not timed: n1 c8>8" in said
     assert "output differs" in said
