@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
 
 from harness.comparison import GeometricMean
-from harness.results import LoadedRun, Outcome, VariantCard, Verdict
+from harness.results import LoadedRun, Outcome, VariantCard
 from reports import frame
 from reports.doubt import Doubts
 from reports.look import MARKERS, PALETTE, WIDTH, log_ticks, style
@@ -63,22 +63,24 @@ def counterexamples(run: LoadedRun) -> list[dict[str, Any]]:
 
 
 def errors(
-    verdicts: Iterable[Verdict], means: Sequence[GeometricMean], doubtful: Doubts
+    run: LoadedRun, means: Sequence[GeometricMean], doubtful: Doubts
 ) -> list[dict[str, Any]]:
     """Return per implementation the largest error over its bound by dtype, and its ratio of time.
 
-    1 is the largest error that correct rounding can make; the ratio is that of forward.
+    1 is the largest error that correct rounding can make; the ratio is that of forward, on the
+    device and with the number of threads of the run, under the flags that came first.
     """
     worst: dict[tuple[str, str], dict[str, float]] = {}
-    for row in verdicts:
+    for row in run.verdicts:
         mine = worst.setdefault((row.variant, row.implementation), {})
         for dtype, error in row.tightness.items():
             mine[dtype] = max(mine.get(dtype, 0.0), error)
-    speed = {
-        (mean.variant, mean.implementation): (mean.ratio, str(mean.verdict))
-        for mean in means
-        if mean.direction == "forward" and mean.ratio is not None
-    }
+    speed: dict[tuple[str, str], tuple[float, str]] = {}
+    for mean in means:
+        here = (mean.device, mean.threads) == (run.run.device, run.run.threads)
+        if here and mean.direction == "forward" and mean.ratio is not None:
+            key = (mean.variant, mean.implementation)
+            speed.setdefault(key, (mean.ratio, str(mean.verdict)))
     compared = {mean.variant: mean.baseline for mean in means}
     baselines = set(compared.items())
     return [

@@ -14,6 +14,7 @@ from reports import frame
 from reports.doubt import Doubts, doubts
 from reports.headlines import Places
 from reports.samples import outliers, series
+from reports.words import place_labels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +32,11 @@ class Facts:
     laws: pd.DataFrame
     samples: Mapping[str, list[Any]]
 
+    @property
+    def threads(self) -> list[int]:
+        """The numbers of threads of the rows; without rows that which was asked for."""
+        return sorted({row.threads for row in self.run.measurements} or {self.run.run.threads})
+
     @classmethod
     def of(cls, run: LoadedRun) -> Facts:
         """Derive everything from the rows of `run`."""
@@ -44,7 +50,7 @@ class Facts:
             cells = _sorted(cells.assign(outliers=counts), cards)
         return cls(
             run=run, cards=cards, comparisons=comparisons, means=means,
-            places=frame.place_labels(means), doubtful=doubtful, cells=cells,
+            places=place_labels(mean.place for mean in means), doubtful=doubtful, cells=cells,
             processes=frame.process_ratios_frame(comparisons),
             laws=frame.laws_frame(run.verdicts), samples=samples,
         )  # fmt: skip

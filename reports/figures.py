@@ -16,7 +16,17 @@ from matplotlib.path import Path
 
 from reports.frame import records
 from reports.heat import no_ratio
-from reports.look import MARKERS, PALETTE, WIDTH, clipped, crossed, lines_named, style, title
+from reports.look import (
+    LONGEST_NAME,
+    MARKERS,
+    PALETTE,
+    WIDTH,
+    clipped,
+    crossed,
+    lines_named,
+    style,
+    title,
+)
 
 ROW = 0.215
 _DRAWN = (
@@ -58,13 +68,12 @@ def forest(rows: pd.DataFrame, processes: pd.DataFrame, *, group: str, margin: f
         x, y = seen.setdefault(row["direction"], ([], []))
         x.append(row["ratio"])
         y.append(places[str(row[group]), row["implementation"]])
-    names = [crossed(name, spoiled[where, name]) for where, name in places]
-    labels = clipped(
-        [
-            name if headings else f"{where} · {name}"
-            for name, (where, _) in zip(names, places, strict=True)
+    labels = clipped(crossed(name, spoiled[where, name]) for where, name in places)
+    if not headings:  # the reason for a cross stands at the end: what is cut is the group
+        labels = [
+            f"{clipped([where], max(8, LONGEST_NAME - len(name) - 3))[0]} · {name}"
+            for name, (where, _) in zip(labels, places, strict=True)
         ]
-    )
     bold = clipped([text for _, text in headings])
     directions = list(rows["direction"].unique())
     inches = 0.85 + ROW * max(height, 2.0)

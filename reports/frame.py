@@ -23,7 +23,7 @@ from harness.comparison import (
 from harness.results import LoadedRun, Measurement, Outcome, Status, VariantCard, Verdict
 from reports.doubt import Doubts
 from reports.lines import plugin_options, replay_line, timing_line
-from reports.words import no_claim
+from reports.words import no_claim, place_labels
 
 CELL = ("variant", "case", "case_name", "direction", "dtype", "device", "threads", "flags")
 
@@ -205,7 +205,7 @@ def means_frame(means: Sequence[GeometricMean], doubtful: Doubts) -> pd.DataFram
 
     `no_claim` says in words why a mean claims nothing, empty where it may.
     """
-    places = place_labels(means)
+    places = place_labels(row.place for row in means)
     return pd.DataFrame.from_records(
         [
             _record(row)
@@ -222,23 +222,6 @@ def unclaimed(mean: GeometricMean, doubtful: Doubts) -> str:
         _outcome(doubtful, mean.variant, name) for name in (mean.implementation, mean.baseline)
     )
     return no_claim(own, base)
-
-
-def place_labels(means: Iterable[GeometricMean]) -> dict[tuple[str, int, str], str]:
-    """Return the words that tell places apart, empty where there is only one.
-
-    A place is a device, a number of threads, and those flags in which places differ; that a process
-    is pinned follows from its threads.
-    """
-    places = list(dict.fromkeys(row.place for row in means))
-    if len(places) < 2:
-        return dict.fromkeys(places, "")
-    flags = [set(flags.split(",")) - {"", "pinned"} for *_, flags in places]
-    common = set.intersection(*flags)
-    return {
-        place: ", ".join([place[0], f"{place[1]} threads", *sorted(own - common)])
-        for place, own in zip(places, flags, strict=True)
-    }
 
 
 def laws_frame(verdicts: Iterable[Verdict]) -> pd.DataFrame:

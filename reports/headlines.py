@@ -13,9 +13,9 @@ import pandas as pd
 from harness.comparison import GeometricMean, Speed
 from harness.results import VariantCard
 from reports.doubt import Doubts
-from reports.words import DIRECTIONS, word
+from reports.words import DIRECTIONS, Place, word
 
-Places = Mapping[tuple[str, int, str], str]
+Places = Mapping[Place, str]
 
 
 def headline(

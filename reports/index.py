@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from reports.headlines import Places
 from reports.payload import plain
 from reports.rendering import environment
 from reports.summary import Mean, Summary, read_summary
+from reports.words import place_labels
 
 NAME = "index.html"
 SHOWN = 12
@@ -33,6 +35,7 @@ def write_index(folder: Path) -> Path:
             others.append((page.name, found))
     summaries.sort(key=lambda pair: (pair[1].started, pair[0]), reverse=True)
     runs = [{"run": run, "link": quote(name), "name": name} for name, run in summaries]
+    places = place_labels(mean.place for _, run in summaries for mean in run.means)
     text = (
         environment()
         .get_template("index.html")
@@ -40,12 +43,19 @@ def write_index(folder: Path) -> Path:
             runs=runs,
             others=others,
             history=history([run for _, run in summaries]),
-            data=plain({"runs": [dataclasses.asdict(run) for _, run in summaries]}),
+            places=places,
+            data=plain({"runs": [_told(run, places) for _, run in summaries]}),
         )
     )
     target = folder / NAME
     target.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
     return target
+
+
+def _told(run: Summary, places: Places) -> dict[str, Any]:
+    """Return a summary as plain data, its means with the words for where and how they ran."""
+    means = [dataclasses.asdict(mean) | {"place": places[mean.place]} for mean in run.means]
+    return dataclasses.asdict(run) | {"means": means}
 
 
 def history(summaries: Sequence[Summary]) -> list[dict[str, Any]]:

@@ -97,8 +97,15 @@ def log_ticks(axis: Axis) -> None:
         chosen = [tick for tick in found if low <= tick <= high]
         if len(chosen) >= 3:
             break
-    axis.set_major_locator(FixedLocator(chosen))
+    axis.set_major_locator(FixedLocator(chosen or [_between(low, high)]))
     plain_ticks(axis)
+
+
+def _between(low: float, high: float) -> float:
+    """Return a number of few digits near the geometric mean of two, and between them."""
+    middle = math.sqrt(low * high)
+    found = (float(f"{middle:.{digits}g}") for digits in range(1, 7))
+    return next((number for number in found if low <= number <= high), middle)
 
 
 def title(axes: Axes, text: str, **look: Any) -> None:

@@ -87,13 +87,14 @@ def render(
     made = environment()
     strip = made.get_template("strip.html").module
     lines = relations.relations(facts.cards, run)
-    errors = correctness.errors(run.verdicts, facts.means, facts.doubtful)
+    errors = correctness.errors(run, facts.means, facts.doubtful)
     rates = ledger.rates(facts.cells)
     pictures = {table.name: picture(table) for table in evidence}
     return made.get_template("page.html").render(
         run=run.run,
         command=shlex.join(run.run.argv),
         damage=run.damage,
+        threads=facts.threads,
         by_process=_by_process(run.run.settings),
         placebo=summarize_placebo(facts.comparisons),
         headlines=[
@@ -117,7 +118,7 @@ def render(
         ledger=ledger.ledger(facts.cells),
         rate_plot=_rate_plot(rates, run),
         roof=_roof(rates, run),
-        work=work(run),
+        work=work(run, facts.doubtful),
         disturbed=flagged(run.measurements),
         evidence=sorted(evidence, key=lambda table: not pictures[table.name]),
         pictures=pictures,
@@ -209,7 +210,9 @@ def _error_plots(rows: Sequence[dict[str, Any]]) -> list[Markup]:
 
 def _roof(rates: pd.DataFrame, run: LoadedRun) -> tuple[float, float] | None:
     dtypes = set(rates["dtype"]) if len(rates) else set()
-    return ledger.roofs(run.run.ceilings, dtypes.pop()) if len(dtypes) == 1 else None
+    threads = set(rates["threads"]) if len(rates) else set()
+    alone = len(dtypes) == 1 and threads == {run.run.threads}
+    return ledger.roofs(run.run.ceilings, dtypes.pop()) if alone else None
 
 
 def _rate_plot(rates: pd.DataFrame, run: LoadedRun) -> Markup | None:
@@ -234,8 +237,10 @@ def _variant(card: VariantCard, facts: Facts) -> dict[str, Any]:
         dots = processes[processes["variant"] == card.name] if len(processes) else processes
         rows, dots = _with_words(rows), _with_words(dots) if len(dots) else dots
         slug = frame.anchor("forest", card.name)
-        counts = Counter(rows["verdict"])
+        counts = Counter(rows["verdict"].where(rows["no_claim"] == "", ""))
         said = ", ".join(f"{counts[v]} {words.word(v)}" for v in Speed)
+        if spoiled := int((rows["no_claim"] != "").sum()):
+            said += f", {spoiled} without a claim"
         title = (
             f"{card.name}: time of every implementation divided by that of the baseline, per case"
         )

@@ -31,6 +31,8 @@ def picture(evidence: Evidence) -> Markup | None:
         ValueError,
         TypeError,
         ArithmeticError,
+        AttributeError,
+        IndexError,
     ):  # the page shows the table whatever it holds
         return None
     text = f"{evidence.about} The table below has the numbers."

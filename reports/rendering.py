@@ -28,6 +28,7 @@ def environment() -> jinja2.Environment:
     made.filters |= {
         "time": words.format_time, "bytes": words.format_bytes, "ratio": words.format_ratio,
         "percent": words.format_percent, "direction": words.direction, "word": words.word,
+        "threads": words.threads,
         "anchor": lambda text, kind: frame.anchor(kind, text),
     }  # fmt: skip
     made.globals |= {

@@ -16,7 +16,9 @@ from harness.comparison import GeometricMean
 from harness.results import LoadedRun, ResultsError, read_record
 from reports.bounds import bounded
 from reports.doubt import Doubts
+from reports.frame import unclaimed
 from reports.payload import plain
+from reports.words import Place
 
 _EMBEDDED = re.compile(r'<script type="application/json" id="summary">(.*?)</script>', re.DOTALL)
 _LARGEST = 64 * 2**20
@@ -40,11 +42,15 @@ class Mean:
     flags: str = ""
 
     @property
+    def place(self) -> Place:
+        """Where and how it ran."""
+        return self.device, self.threads, self.flags
+
+    @property
     def key(self) -> tuple[str, str, str, str, int, str, str]:
         """What makes means of two runs comparable, the machine apart."""
         return (
-            self.variant, self.implementation, self.direction, self.device, self.threads,
-            self.flags, self.baseline,
+            self.variant, self.implementation, self.direction, *self.place, self.baseline,
         )  # fmt: skip
 
 
@@ -70,9 +76,7 @@ def summary(run: LoadedRun, rows: int, means: Sequence[GeometricMean], doubtful:
     """Return the summary of a run; `rows` is how many its page shows."""
     told = []
     for mean in means:
-        doubt = doubtful.get((mean.variant, mean.implementation)) or doubtful.get(
-            (mean.variant, mean.baseline)
-        )
+        doubt = unclaimed(mean, doubtful)
         told.append(
             Mean(
                 variant=mean.variant, implementation=mean.implementation, direction=mean.direction,
@@ -81,7 +85,7 @@ def summary(run: LoadedRun, rows: int, means: Sequence[GeometricMean], doubtful:
                 ratio_low=None if doubt else mean.ratio_low,
                 ratio_high=None if doubt else mean.ratio_high,
                 verdict="" if doubt else str(mean.verdict),
-                doubt=str(doubt.outcome) if doubt else "",
+                doubt=doubt,
             )
         )  # fmt: skip
     on_gpu = run.run.device.startswith("cuda")

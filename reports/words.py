@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from harness.comparison import Speed
 from harness.results import Outcome, Status
@@ -15,6 +15,9 @@ ICONS: Mapping[str, str] = {
     Status.MEASURED: "✓", Status.NOT_SELECTED: "·", Status.TIMED_OUT: "…",
     Status.OUT_OF_MEMORY: "▣", Status.THROTTLED: "≈",
 }  # fmt: skip
+Place = tuple[str, int, str]
+"""Where and how something ran: a device, a number of threads, and flags."""
+
 DIRECTIONS = {"forward": "forward", "backward": "forward + backward"}
 
 
@@ -57,6 +60,31 @@ def format_percent(fraction: float | None) -> str:
 def direction(name: str) -> str:
     """Return the words for a direction."""
     return DIRECTIONS.get(name, name)
+
+
+def threads(counts: Iterable[int]) -> str:
+    """Return the words for the numbers of threads that something ran with."""
+    *few, most = sorted(set(counts))
+    joined = f"{', '.join(map(str, few))} and {most}" if few else str(most)
+    return f"{joined} thread{'s' * (bool(few) or most != 1)}"
+
+
+def place_labels(places: Iterable[Place]) -> dict[Place, str]:
+    """Return the words that tell places apart, empty where there is only one.
+
+    They name device and threads, and those flags in which places of equal ones differ.
+    """
+    found = {place: set(place[2].split(",")) - {""} for place in places}
+    if len(found) < 2:
+        return dict.fromkeys(found, "")
+    alike: dict[tuple[str, int], list[set[str]]] = {}
+    for (device, count, _), flags in found.items():
+        alike.setdefault((device, count), []).append(flags)
+    common = {where: set.intersection(*sets) for where, sets in alike.items()}
+    return {
+        place: ", ".join([place[0], threads([place[1]]), *sorted(flags - common[place[:2]])])
+        for place, flags in found.items()
+    }
 
 
 def word(name: str) -> str:

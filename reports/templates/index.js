@@ -15,7 +15,7 @@
       body.replaceChildren();
       for (const name of new Set([...now.keys(), ...old.keys()])) {
         const a = old.get(name), b = now.get(name), one = b ?? a, row = body.insertRow();
-        cell(row, one.variant); cell(row, one.implementation); cell(row, DIRECTIONS[one.direction] ?? one.direction, "nw");
+        cell(row, one.variant); cell(row, one.implementation); cell(row, [DIRECTIONS[one.direction] ?? one.direction, one.place].filter(Boolean).join(", "), "nw");
         cell(row, shown(a), "n"); cell(row, shown(b), "n");
         const both = a && b && a.ratio !== null && b.ratio !== null, sure = both && a.ratio_low !== null && b.ratio_low !== null;
         cell(row, both ? ratio(b.ratio / a.ratio) : "", "n");

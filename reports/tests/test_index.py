@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from harness.results import Outcome, load_run
 from reports.index import history, write_index
-from reports.page import write_page
-from reports.summary import Summary, read_summary
-from reports.tests.sample_run import HOSTILE, Structure, make_run
+from reports.page import render, write_page
+from reports.summary import Summary, embedded, read_summary
+from reports.tests.sample_run import BREAKOUT, HOSTILE, Structure, make_run
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +49,41 @@ def test_whoever_may_not_claim_has_no_history(folder: Path) -> None:
     rows = {(row["mean"].variant, row["mean"].implementation) for row in history(runs)}
     assert ("sound", "by_taps") in rows
     assert ("masked", "by_taps") not in rows
+
+
+def test_whoever_is_compared_with_a_baseline_in_doubt_is_not_called_refuted(
+    folder: Path, tmp_path: Path
+) -> None:
+    loaded = load_run(folder.parent / "results" / "newer")
+    verdicts = tuple(
+        dataclasses.replace(row, status=Outcome.REFUTED)
+        if (row.variant, row.implementation, row.law) == ("sound", "eager", "G1") else row
+        for row in loaded.verdicts
+    )  # fmt: skip
+    page = tmp_path / "page.html"
+    page.write_text(render(dataclasses.replace(loaded, verdicts=verdicts)), "utf-8")
+    means = summary_of(tmp_path, "page").means
+    found = {mean.implementation: mean.doubt for mean in means if mean.variant == "sound"}
+    assert found == dict.fromkeys(("by_taps", "compiled", BREAKOUT), "baseline refuted")
+    found = {mean.implementation: mean.doubt for mean in means if mean.variant == "masked"}
+    assert found["by_taps"] == "refuted"
+
+
+def test_means_of_different_flags_are_told_apart(folder: Path, tmp_path: Path) -> None:
+    for name in ("newer", "older"):
+        text = (folder / f"{name}.html").read_text("utf-8")
+        run = summary_of(folder, name)
+        cold, hot = (
+            tuple(dataclasses.replace(mean, flags=f"tf32=1,l2={heat}") for mean in run.means)
+            for heat in ("cold", "hot")
+        )
+        both = embedded(dataclasses.replace(run, means=cold + hot))
+        (tmp_path / f"{name}.html").write_text(text.replace(embedded(run), both), "utf-8")
+    text = write_index(tmp_path).read_text("utf-8")
+    history = text.split('<h2 id="history">')[1]
+    assert history.count("cpu, 1 thread, l2=cold<") == history.count("cpu, 1 thread, l2=hot<") > 0
+    assert text.count('"place": "cpu, 1 thread, l2=hot"') == len(run.means) * 2
+    assert "tf32=1<" not in text
 
 
 def test_a_change_shows_where_intervals_lie_apart(folder: Path) -> None:

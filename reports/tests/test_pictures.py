@@ -67,6 +67,17 @@ def test_a_table_that_is_not_what_its_name_says_stays_a_table(name: str) -> None
     assert picture(table(name, ("a", "b"), (("x", 1.0), ("y", 2.0)))) is None
     columns, rows = TABLES[name]
     assert picture(table(name, columns, tuple(("?",) * len(columns) for _ in rows))) is None
+    foreign = ("field", "kernel", "layers", "ring 0")
+    assert picture(table("border_atlas", foreign, (("harmonics", "3x3", 1, 0.5),))) is None
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_table_without_one_of_its_columns_does_not_end_the_page(name: str) -> None:
+    columns, rows = TABLES[name]
+    for gone in range(len(columns)):
+        kept = [[*line[:gone], *line[gone + 1 :]] for line in (columns, *rows)]
+        drawn = picture(table(name, tuple(kept[0]), tuple(map(tuple, kept[1:]))))
+        assert drawn is None or "<title" in drawn
 
 
 def test_other_evidence_stays_a_table() -> None:

@@ -23,6 +23,7 @@ def test_a_run_that_measured_nothing_still_gives_a_page(tmp_path: Path) -> None:
     text = "".join(Structure(write_page(tmp_path, tmp_path / "p.html").read_text("utf-8")).words)
     assert "nothing of this variant was timed" in text
     assert "No law was checked in this run" in text
+    assert "It claims:" in text
 
 
 def test_one_process_and_one_implementation_give_a_page(tmp_path: Path) -> None:

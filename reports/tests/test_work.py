@@ -1,11 +1,13 @@
 """The page says what was needed, what was issued, and how near the ceiling that comes."""
 
 import dataclasses
+import re
 from pathlib import Path
 
 import pytest
 
 from harness.results import Status, load_run
+from reports.doubt import doubts
 from reports.page import render
 from reports.tests.sample_run import make_run
 from reports.work import share, work
@@ -74,6 +76,25 @@ def test_the_page_says_how_many_blocks_were_flagged(loaded, folder):
 
 
 def test_work_leaves_the_placebo_out(loaded):
-    assert not any(item["row"].placebo for item in work(loaded))
+    found = work(loaded, doubts(loaded))
+    assert not any(item["row"].placebo for item in found)
     variants = {row.variant for row in loaded.measurements}
-    assert {item["row"].variant for item in work(loaded)} == variants
+    assert {item["row"].variant for item in found} == variants
+
+
+@pytest.mark.parametrize("status", [Status.REFUTED, Status.CRASHED, Status.TIMED_OUT])
+def test_what_did_not_end_well_in_one_process_has_no_share(loaded, status):
+    row = _row(loaded)
+    ended = dataclasses.replace(row, status=status, block=(), samples_ns=(), block_steal_share=())
+    assert share([row, ended], RATES, 1) is None
+    assert share([_row(loaded, status=Status.THROTTLED)], RATES, 1) is None
+
+
+def test_who_is_in_doubt_is_marked_beside_the_work(loaded):
+    found = {item["row"].implementation: item["doubt"] for item in work(loaded, doubts(loaded))}
+    assert found["by_taps"]
+    assert not found["eager"]
+    table = render(loaded).split("Issued operations")[1].split("</table>")[0]
+    assert "Issued bytes" in table
+    assert re.search(r'<td>by_taps <span class="badge (mistrusted|refuted)">', table)
+    assert "<td>eager</td>" in table
