@@ -132,9 +132,10 @@ def _zero_padded_border(case: ConvCase) -> ConvCase:
 def _border_is_reweighted(t: Trial) -> None:
     ones = torch.ones_like(own_mask(t))
     y = t.other("plain")(t.wide("x"), t.wide("weight"), None, **t.keywords)
+    seen = torch.ones((), dtype=torch.float64)
     for axis, inside in enumerate(taps_inside(t.case), start=2):
-        ratio = t.case.kernel_size[axis - 2] / inside.double().sum(1)
-        y = y * ratio.view(-1, *(1 for _ in y.shape[axis + 1 :]))
+        seen = seen * inside.double().sum(1).view(-1, *(1 for _ in y.shape[axis + 1 :]))
+    y = y * (t.case.taps / seen)  # of two roundings, 4/3 * 3/2 would not be 2
     bias = t.wide("bias")
     y = y if bias is None else y + per_channel(bias, y)
     bound = t.bound(mask=ones)["output"]
