@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -184,4 +185,6 @@ def _report(options: argparse.Namespace, table: Table) -> int:
 
 
 if __name__ == "__main__":
+    # who is told to end, keeps what was measured as who is interrupted does
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main())

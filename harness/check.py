@@ -233,26 +233,29 @@ class Trial:
             )
         left, right = _wide(got), _wide(expected)
         allowed = bound.error if bound else torch.zeros_like(right)
+        tier = bound.tier if bound else "T0"
+        self._note(right, allowed, tier)
+        if torch.equal(left, right):
+            return
         difference = (left - right).abs()
         same = (left == right) | (left.isnan() & right.isnan()) | allowed.isinf()
         wrong = ~(same | (difference <= allowed))
         if bool(wrong.any()):
             note = _derivation(difference, right, bound) if bound else ""
             raise Refuted(f"{label} differs", expected=right, got=left, bound=allowed, note=note)
-        self._note(right, difference, allowed, bound.tier if bound else "T0")
+        if tier != "T0":
+            ratio = float((difference / allowed.clamp(min=2.0**-1000)).nan_to_num(0.0).max())
+            self.closeness.error_over_bound = max(self.closeness.error_over_bound, ratio)
 
-    def _note(self, right: Tensor, difference: Tensor, allowed: Tensor, tier: str) -> None:
+    def _note(self, right: Tensor, allowed: Tensor, tier: str) -> None:
+        """Note what is compared, and whether that says anything."""
         note = self.closeness
         note.compared += 1
         note.tier = max(note.tier, tier)
-        if not right.numel():
-            return
-        zeros = float((right == 0).double().mean()) > 0.7
-        loose = tier != "T0" and float((allowed >= right.abs()).double().mean()) > 0.5
-        note.vacuous += zeros or loose
-        if tier != "T0":
-            ratio = (difference / allowed.clamp(min=2.0**-1000)).nan_to_num(0.0)
-            note.error_over_bound = max(note.error_over_bound, float(ratio.max()))
+        if entries := right.numel():
+            zeros = int(right.count_nonzero()) < 0.3 * entries
+            loose = tier != "T0" and int((allowed >= right.abs()).sum()) > 0.5 * entries
+            note.vacuous += zeros or loose
 
     def require(self, condition: bool, message: str) -> None:
         """Raise Refuted with `message` unless `condition`."""

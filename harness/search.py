@@ -83,6 +83,8 @@ class Profile:
         values: How often a drawn geometry is filled, each time by another seed.
         shrink: Whether a counterexample is made smaller; without, only that there is one counts.
         thorough: Whether costly laws, too, are judged, and every law in every dtype and rank.
+        evenly: Whether every law but costly ones gets as many cases as any other, whatever its
+            own share.
     """
 
     cases: int
@@ -91,13 +93,14 @@ class Profile:
     values: int = 1
     shrink: bool = True
     thorough: bool = True
+    evenly: bool = False
 
 
 PROFILES = {
     "quick": Profile(cases=12, dtypes=("float32", "float64")),
     "dev": Profile(cases=12, seed=None, thorough=False),
     "ci": Profile(cases=60),
-    "soak": Profile(cases=120, seed=None),
+    "soak": Profile(cases=252, seed=None, values=4, evenly=True),
     "deep": Profile(cases=400, seed=None, values=16),
 }
 
@@ -186,7 +189,8 @@ class _Hunt:
         """Attempt the profile's cases, every dtype and rank in turn."""
         dtypes = [dtype for dtype in profile.dtypes if dtype in self.law.dtypes]
         strata = list(product(dtypes, self.variant.domain.ranks))
-        wanted = max(1, round(profile.cases * self.law.share * self.implementation.share))
+        share = 1.0 if profile.evenly and self.law.share >= COSTLY else self.law.share
+        wanted = max(1, round(profile.cases * share * self.implementation.share))
         quota = -(-wanted // max(1, len(strata)))
         most = quota * len(strata)
         sparse = self.implementation.share < 1 and wanted < len(strata)

@@ -67,7 +67,8 @@ def run(options: argparse.Namespace, table: Table) -> int:
                 said = row.replay or row.detail
                 print(f"\n{row.status} {row.variant}/{row.implementation} {row.law}: {said}")
     print(file=sys.stderr)
-    made = Made.here("python3 -m harness soak --write", started, ROOT)
+    words = f"--minutes {options.minutes:g} --least {options.least} --seed {seed} --write"
+    made = Made.here(f"python3 -m harness soak {words}", started, ROOT)
     evidence = _evidence(table, found, made, seed)
     print(f"{evidence.about}\nresults: {recorder.folder}")
     if options.write:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import product
+from math import prod
 from typing import Any
 
 import torch
@@ -32,7 +33,6 @@ def pad(x: Tensor, padding: Sequence[int | tuple[int, int]], mode: str = "zeros"
 
 def _pad_axis(x: Tensor, axis: int, before: int, behind: int, mode: str) -> Tensor:
     size = x.shape[axis]
-    index = torch.arange(-before, size + behind, device=x.device)
     if mode == "zeros":
         shape = list(x.shape)
         edges = []
@@ -46,6 +46,7 @@ def _pad_axis(x: Tensor, axis: int, before: int, behind: int, mode: str) -> Tens
             f"padding={max(before, behind)} needs at most {limit} for padding_mode={mode!r} "
             f"on an axis of size {size}"
         )
+    index = torch.arange(-before, size + behind, device=x.device)
     if mode == "circular":
         index = index % size
     elif mode == "replicate":
@@ -118,17 +119,15 @@ def correlate(
         groups: Channel groups.
         padding_mode: How `x` is continued.
     """
-    kernel_size = weight.shape[2:]
-    filters = weight.unflatten(0, (groups, -1))
-    y = x.new_zeros(())
     windows = taps(
-        x, kernel_size, stride=stride, padding=padding, dilation=dilation, padding_mode=padding_mode
-    )
-    for tap, window in windows:
-        y = y + torch.einsum(
-            "ngc...,gkc->ngk...", window.unflatten(1, (groups, -1)), filters[(..., *tap)]
-        )
-    return y.flatten(1, 2)
+        x, weight.shape[2:], stride=stride, padding=padding, dilation=dilation,
+        padding_mode=padding_mode,
+    )  # fmt: skip
+    seen = torch.stack([window for _, window in windows], dim=2)  # (N, C_in, taps, *S_out)
+    (batch, *_), products, out_size = seen.shape, prod(weight.shape[1:]), seen.shape[3:]
+    # channels and taps are summed over alike: one product of matrices
+    y = weight.reshape(groups, -1, products) @ seen.reshape(batch, groups, products, prod(out_size))
+    return y.view(batch, weight.shape[0], *out_size)
 
 
 def per_channel(bias: Tensor, like: Tensor) -> Tensor:

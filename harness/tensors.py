@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Callable, Mapping
 from math import prod
@@ -17,6 +18,8 @@ from harness.variant import Arg, Role, Shape, Value, Variant
 LARGEST = {Role.SIGNAL: 4, Role.WEIGHT: 2, Role.BIAS: 2, Role.NOISE: 1}
 # Of the fill `wide`, the end left out: float16 ends at 2^16, and a sum of products must stay below.
 EXPONENTS = {"float16": (-8, 4)}
+# Values of more entries than this are drawn anew each time: those of timed layers, not of laws.
+MOST_KEPT = 2**12
 
 
 def torch_dtype(name: str) -> torch.dtype:
@@ -52,9 +55,8 @@ def another(value: Tensor, case: ConvCase, role: Role, salt: str) -> Tensor:
 
     The dtype of the case holds its values too, so that every precision draws the same.
     """
-    drawn = _fill(tuple(value.shape), case, role, _generator(case, salt))
-    drawn = drawn.to(torch_dtype(case.dtype))
-    return drawn.to(device=value.device, dtype=value.dtype)
+    drawn = _filled(tuple(value.shape), case, role, salt).to(torch_dtype(case.dtype))
+    return drawn.to(device=value.device, dtype=value.dtype, copy=True)
 
 
 def each(value: Value, function: Callable[[Tensor], Tensor]) -> Value:
@@ -79,44 +81,55 @@ def _is_shape(shape: tuple[object, ...]) -> bool:
     return all(isinstance(entry, int) for entry in shape)
 
 
-def _generator(case: ConvCase, salt: str) -> torch.Generator:
+def _generator(seed: int, salt: str) -> torch.Generator:
     # The seed of the case alone, not its geometry: neighbours of a case keep their values' start.
-    digest = hashlib.blake2s(f"{case.seed}/{salt}".encode(), digest_size=6).digest()
+    digest = hashlib.blake2s(f"{seed}/{salt}".encode(), digest_size=6).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest, "little"))
 
 
 def _make(
     variant: Variant, arg: Arg, case: ConvCase, shape: Shape, salt: str, device: str
 ) -> Tensor:
-    generator = _generator(case, salt)
     if arg.role is Role.MASK:
         family = case.option(arg.name, variant.options[arg.name][0])
         mask = arg.make(case, shape, family) if arg.make else None
-        mask = make_mask(shape, family, generator) if mask is None else mask
+        mask = make_mask(shape, family, _generator(case.seed, salt)) if mask is None else mask
         as_bool = case.option("mask_dtype", "same") == "bool"
         return mask.to(device=device, dtype=torch.bool if as_bool else torch_dtype(case.dtype))
-    value = _fill(shape, case, arg.role, generator).to(torch_dtype(case.dtype))
-    value = value.to(device)
+    value = _filled(shape, case, arg.role, salt)
+    value = value.to(device=device, dtype=torch_dtype(case.dtype), copy=True)
     return lay_out(value, case.layout) if arg.role is Role.SIGNAL else value
 
 
-def _fill(shape: Shape, case: ConvCase, role: Role, generator: torch.Generator) -> Tensor:
-    largest = LARGEST[role]
-    count = prod(shape)
-    if case.fill == "ones":
+def _filled(shape: Shape, case: ConvCase, role: Role, salt: str) -> Tensor:
+    """Return values in float64 that are never to be written to: the next call may return them."""
+    fill = _fill if prod(shape) > MOST_KEPT else _kept_fill
+    return fill(
+        shape, case.fill, case.seed, LARGEST[role], EXPONENTS.get(case.dtype, (-8, 9)), salt
+    )
+
+
+def _fill(
+    shape: Shape, fill: str, seed: int, largest: int, exponents: tuple[int, int], salt: str
+) -> Tensor:
+    count, generator = prod(shape), _generator(seed, salt)
+    if fill == "ones":
         return torch.ones(shape, dtype=torch.float64)
-    if case.fill == "arange":
+    if fill == "arange":
         return (torch.arange(count, dtype=torch.float64) % (2 * largest + 1) - largest).view(shape)
-    if case.fill in ("exact", "sparse"):
+    if fill in ("exact", "sparse"):
         value = _integers(count, largest, generator).view(shape)
-        if case.fill == "sparse":
+        if fill == "sparse":
             value *= torch.rand(shape, generator=generator) < 0.25
         return value
     value = torch.randn(shape, generator=generator, dtype=torch.float64)
-    if case.fill == "wide":
-        exponents = torch.randint(*EXPONENTS.get(case.dtype, (-8, 9)), shape, generator=generator)
-        value *= torch.exp2(exponents.double())
+    if fill == "wide":
+        value *= torch.exp2(torch.randint(*exponents, shape, generator=generator).double())
     return value
+
+
+# Hundreds of laws ask for the same few values of a drawn case.
+_kept_fill = functools.lru_cache(maxsize=4096)(_fill)
 
 
 def _integers(count: int, largest: int, generator: torch.Generator) -> Tensor:

@@ -211,3 +211,14 @@ def test_a_broken_plug_in_is_refuted_on_one_screen():
     assert done.returncode == 1
     assert "REFUTED" in done.stdout
     assert "--plugin examples/plugin_broken.py" in done.stdout
+
+
+def test_an_even_profile_gives_every_law_as_many_cases_but_costly_ones():
+    def cases(share, **options):
+        law = replace(AGREES, share=share)
+        found = search(law, PLAIN, PLAIN.reference, Profile(cases=48, **options))
+        return found.cases
+
+    assert cases(0.5) == 24
+    assert cases(0.5, evenly=True) == 48
+    assert cases(0.05, evenly=True) == cases(0.05) == 12

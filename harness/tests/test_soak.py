@@ -1,6 +1,9 @@
 """What long runs and rates come to, as tables."""
 
+import subprocess
+import sys
 from datetime import UTC, datetime
+from pathlib import Path
 
 from harness import rates, soak
 from harness.evidence import Made
@@ -63,8 +66,22 @@ def test_a_pair_that_had_its_cases_is_left_out_of_the_next_round(monkeypatch):
     assert rounds == [(5, (slow, quick, idle)), (6, (slow,))]
 
 
+def test_who_is_told_to_end_keeps_the_table_of_what_was_judged():
+    command = [sys.executable, "-m", "harness", "soak", "--variant", "plain", "--processes", "1"]
+    root = Path(__file__).parents[2]
+    with subprocess.Popen(
+        command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as running:  # fmt: skip
+        assert running.stderr is not None
+        assert running.stderr.read(1)  # the first count: something was judged
+        running.terminate()
+        out, _ = running.communicate(timeout=120)
+    assert "cases over" in out
+    assert running.returncode == 0
+
+
 def test_a_rate_counts_the_cases_of_every_form():
-    law, name, axes, forms, cases, rate = rates._row(LAW, PLAIN, "2", 24, TABLE)
+    law, name, axes, forms, cases, rate = rates._row(LAW, [PLAIN], "2", 24, TABLE)
     assert (law, name, axes) == ("G1", "plain", "2")
     assert forms >= 1
     assert cases >= 24

@@ -7,8 +7,9 @@ from harness.case import CaseError, ConvCase
 from harness.check import Trial
 from harness.masks import STRUCTURES, make_mask
 from harness.table import load_table
-from harness.tensors import lay_out, make_tensors
+from harness.tensors import another, lay_out, make_tensors
 from harness.tolerance import error_bound
+from harness.variant import Role
 
 PLAIN = load_table().variant("plain")
 CASE = ConvCase.parse("n2 c4>6 i8x9 k3x2 g2")
@@ -19,6 +20,20 @@ def test_the_same_case_gives_the_same_tensors(fill):
     case = ConvCase.parse(f"{CASE}".replace("exact", fill))
     first, second = make_tensors(PLAIN, case), make_tensors(PLAIN, case)
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_writing_to_tensors_leaves_those_made_later_alone(dtype):
+    case = ConvCase.parse(str(CASE).replace("float32", dtype))
+    spoiled, role = make_tensors(PLAIN, case), Role.SIGNAL
+    values = {name: tensor.clone() for name, tensor in spoiled.items()}
+    second = another(spoiled["x"], case, role, "dy")
+    kept = second.clone()
+    for tensor in (*spoiled.values(), second):
+        tensor.fill_(99.0)
+    fresh = make_tensors(PLAIN, case)
+    assert all(torch.equal(fresh[name], values[name]) for name in fresh)
+    assert torch.equal(another(fresh["x"], case, role, "dy"), kept)
 
 
 def test_another_seed_gives_other_values():
