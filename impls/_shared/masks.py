@@ -1,6 +1,7 @@
 """Applying a mask to a signal."""
 
 from collections.abc import Sequence
+from functools import partial
 from math import isfinite
 
 import torch
@@ -11,6 +12,8 @@ from impls._shared.eager import is_readable
 from impls._shared.onednn import convolve_faster
 
 _ZEROS = tuple((0,) * rank for rank in range(4))
+# Entries of an output that are summed as soon as those of one channel.
+_FEW = 2**13
 
 
 def present(x: Tensor, mask: Tensor) -> Tensor:
@@ -55,6 +58,20 @@ def convolve_eager(
     )  # fmt: skip
 
 
+def convolve_quickly(
+    x: Tensor, weight: Tensor, bias: Tensor | None, stride: Sequence[int], padding: Sequence[int],
+    dilation: Sequence[int], groups: int, padding_mode: str = "zeros", *, eager: bool,
+) -> Tensor:  # fmt: skip
+    """Return `conv(x, w) + b` by the fastest form that there is for `x`, `eager` or traced."""
+    if eager and len(padding) < 3:
+        return convolve_eager(x, weight, bias, stride, padding, dilation, groups, padding_mode)
+    form = convolve_faster if eager else convolve
+    return form(
+        x, weight, bias, stride=stride, padding=padding, dilation=dilation, groups=groups,
+        padding_mode=padding_mode,
+    )  # fmt: skip
+
+
 def convolve_present(
     x: Tensor, mask: Tensor, weight: Tensor, bias: Tensor | None, stride: Sequence[int],
     padding: Sequence[int], dilation: Sequence[int], groups: int, padding_mode: str = "zeros",
@@ -62,22 +79,19 @@ def convolve_present(
     """Return `conv(present(x, mask), w) + b` with a product in place of the selection.
 
     A product that is not finite shows in every channel of the output that reads it: one per group,
-    summed, tells whether there was one. What no window reads does no harm.
+    or all of few, summed, tell whether there was one. What no window reads does no harm.
     """
     eager = is_readable(x)
-    geometry = {"stride": stride, "padding": padding, "dilation": dilation}
-
-    def convolved(signal: Tensor) -> Tensor:
-        # by the same form whatever stands in the holes: others round otherwise
-        if eager and len(padding) < 3:
-            return convolve_eager(signal, weight, bias, **geometry, groups=groups,
-                                  padding_mode=padding_mode)  # fmt: skip
-        form = convolve_faster if eager else convolve
-        return form(signal, weight, bias, **geometry, groups=groups, padding_mode=padding_mode)
-
+    # by the same form whatever stands in the holes: others round otherwise
+    convolved = partial(
+        convolve_quickly, weight=weight, bias=bias, stride=stride, padding=padding,
+        dilation=dilation, groups=groups, padding_mode=padding_mode, eager=eager,
+    )  # fmt: skip
     if eager and not mask.requires_grad:
         y = convolved(x * (mask if mask.dtype == x.dtype else mask.to(x.dtype)))
-        read = y.select(1, 0) if groups == 1 else y[:, :: weight.shape[0] // groups]
-        if isfinite(read.detach().sum().item()):
+        read = y if groups > 1 or y.numel() < _FEW else y.select(1, 0)
+        if groups > 1 and groups < weight.shape[0]:
+            read = y[:, :: weight.shape[0] // groups]
+        if isfinite((read.detach() if read.requires_grad else read).sum().item()):
             return y
     return convolved(present(x, mask))

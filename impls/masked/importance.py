@@ -1,5 +1,8 @@
 """How much of a filter every input channel carries."""
 
+from functools import lru_cache
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -39,14 +42,25 @@ def quick_importance(weight: Tensor) -> tuple[Tensor, Tensor]:
     Where a filter's sum is not well inside the range of float32, it is scaled by `importance`.
     """
     wide = weight if weight.dtype == torch.float64 else weight.float()
-    rows = wide.flatten(2).flatten(0, 1)
-    # piece by piece, so that the absolute values stay near the processor
-    count = max(1, PIECE // rows.shape[1])
-    ones = rows.new_ones(rows.shape[1])
-    sums = torch.cat([torch.mv(part.abs(), ones) for part in rows.split(count)])
+    taps = weight.shape[2:].numel()
+    rows = wide.view(-1, taps)
+    if taps == 1:
+        sums = rows.abs()
+    elif rows.numel() <= PIECE:
+        sums = torch.mv(rows.abs(), _ones(taps, wide.dtype))
+    else:  # piece by piece, so that the absolute values stay near the processor
+        ones, count = _ones(taps, wide.dtype), max(1, PIECE // taps)
+        sums = torch.cat([torch.mv(part.abs(), ones) for part in rows.split(count)])
     sums = sums.view(weight.shape[:2])
     total = sums.sum(1, keepdim=True)
     least, most = total.aminmax()
     if least.item() < SMALLEST or not most.item() < 1 / SMALLEST:
         return summed_importance(weight)
     return sums, total
+
+
+@lru_cache(maxsize=64)
+def _ones(taps: int, dtype: torch.dtype) -> Any:
+    """Return so many ones on the CPU; nothing writes to them."""
+    with torch.inference_mode(False):  # they are shared by all modes
+        return torch.ones(taps, dtype=dtype, device="cpu")

@@ -4,9 +4,8 @@ import torch
 from torch import Tensor
 
 from harness.api import Shape
-from impls._shared.convolution import convolve
 from impls._shared.eager import is_readable
-from impls._shared.masks import convolve_eager, convolve_present
+from impls._shared.masks import convolve_eager, convolve_present, convolve_quickly
 from impls.masked.importance import quick_importance, summed_importance
 from impls.masked.oracle import MaskedOutput
 
@@ -25,13 +24,12 @@ def by_sampled_centres(
     mask = None if mask is None else mask.detach()
     if apply_mask and mask is not None:
         y = convolve_present(x, mask, weight, bias, stride, padding, dilation, groups, padding_mode)
-    elif eager:
+    elif eager and mask is None:  # the library's, bit by bit
         y = convolve_eager(x, weight, bias, stride, padding, dilation, groups, padding_mode)
     else:
-        y = convolve(
-            x, weight, bias, stride=stride, padding=padding, dilation=dilation, groups=groups,
-            padding_mode=padding_mode,
-        )  # fmt: skip
+        y = convolve_quickly(
+            x, weight, bias, stride, padding, dilation, groups, padding_mode, eager=eager
+        )
     if mask is None:
         return MaskedOutput(y, None)
     geometry = {"stride": stride, "padding": padding, "dilation": dilation}
@@ -47,22 +45,39 @@ def share_at_centres(
     filters, window = weight.shape[0], weight.shape[2:]
     if mask.shape[1] == 1 or mask.stride(1) == 0:
         # a copy of its own: the caller's mask may be changed later
-        own = _sample(mask[:, :1], window, **geometry).to(dtype, copy=True)
+        one = mask if mask.shape[1] == 1 else mask[:, :1]
+        own = _sample(one, window, **geometry).to(dtype, copy=True)
         return own if mask.shape[1] == 1 else own.expand(-1, filters, *own.shape[2:])
     sampled = _sample(mask, window, **geometry)
     if weight.shape[1] == 1:  # of one channel, the share is itself
+        if filters == groups:
+            return sampled.to(dtype, copy=True)
         return sampled.to(dtype).repeat_interleave(filters // groups, 1)
     quick = eager and weight.is_contiguous()
     importances, total = (quick_importance if quick else summed_importance)(weight)
-    sampled = sampled.to(importances.dtype)
+    sampled, size = sampled.to(importances.dtype), sampled.shape[2:]
+    if quick:
+        share = _mixed(importances, sampled, groups).div_(total).clamp_(max=1)
+        return share.view(-1, filters, *size).to(dtype)
     columns = sampled.flatten(2)
     if groups > 1:
         importances = importances.unflatten(0, (groups, -1))
         columns = columns.unflatten(1, (groups, -1))
     share = torch.matmul(importances, columns)
     share = share if groups == 1 else share.flatten(1, 2)
-    share = share.div_(total).clamp_(max=1) if eager else (share / total).clamp(max=1)
-    return share.unflatten(2, sampled.shape[2:]).to(dtype)
+    share = (share / total).clamp(max=1)
+    return share.unflatten(2, size).to(dtype)
+
+
+def _mixed(importances: Tensor, sampled: Tensor, groups: int) -> Tensor:
+    """Return `sum_c A m` of an eager mask, shape `(N, C_out, positions)` or without the batch."""
+    filters, own = importances.shape
+    if groups == 1 == len(sampled):
+        return torch.mm(importances, sampled.reshape(own, -1))
+    positions = sampled.shape[2:].numel()
+    columns = sampled.reshape(-1, groups, own, positions)
+    mixed = torch.matmul(importances.view(groups, -1, own), columns)
+    return mixed.view(-1, filters, positions)
 
 
 def _sample(
@@ -74,6 +89,8 @@ def _sample(
         size = mask.shape[axis]
         first, count = d * (k - 1) // 2 - p, (size + 2 * p - d * (k - 1) - 1) // s + 1
         last = first + (count - 1) * s
+        if first == 0 and last == size - 1 and s == 1:
+            continue
         if first >= 0 and last < size:
             inside = mask.narrow(axis, first, last - first + 1)
             mask = inside.unfold(axis, 1, s).squeeze(-1) if s > 1 else inside
