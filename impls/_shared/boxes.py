@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from harness.api import Shape
-from impls._shared.convolution import pad_by_mode
+from impls._shared.convolution import convolve, pad_by_mode
 
 # Up to here the library convolves an image by a product of matrices, which starts at once.
 SMALL_IMAGE = 20480
 SHORT_SIDE = 3
+_IS_AVAILABLE = torch.backends.mkldnn.is_available()
 
 
 def box_filter(
@@ -22,8 +23,8 @@ def box_filter(
 ) -> Tensor:  # fmt: skip
     """Return `y[n,c,q] = sum_u x[n,c,q*s - p + u*d]`: a convolution with ones, separably.
 
-    `sum K` additions per entry instead of `prod K`. One small image is convolved, which is one
-    operation where the sums are several.
+    `sum K` additions per entry instead of `prod K`. One image is convolved where it is small or the
+    library has a kernel for channels apart: one operation where the sums are several.
 
     Args:
         x: Shape `(N, C, *S)`.
@@ -33,13 +34,22 @@ def box_filter(
     """
     if padding_mode != "zeros" and any(padding):
         x, padding = pad_by_mode(x, padding, padding_mode), (0,) * len(padding)
-    shape = x.shape
-    if eager and shape[0] == 1 == shape[1] and is_small(shape[2:]):
-        places = tuple(kernel_size), tuple(stride), tuple(padding), tuple(dilation)
-        for ones, *rest in _factors(x.dtype, *places):
-            x = torch.convolution(x, ones, None, *rest, 1)
+    n, channels, *size = x.shape
+    places = tuple(kernel_size), tuple(stride), tuple(padding), tuple(dilation)
+    if eager and n == 1 and channels > 1 and has_depthwise(x.dtype, size):
+        ones, *_ = box_of(channels, x.dtype, *places)
+        return convolve(x.contiguous(), ones, stride=stride, padding=padding, dilation=dilation,
+                        groups=channels)  # fmt: skip
+    if eager and n == channels == 1 and is_small(size):
+        for factor in factors_of(x.dtype, *places):
+            x = torch.convolution(x, *factor)
         return x
-    return box_sums(x, kernel_size, stride, padding, dilation)
+    return box_sums(x, *places)
+
+
+def has_depthwise(dtype: torch.dtype, size: Sequence[int]) -> bool:
+    """Return whether the library convolves channels of `size` apart sooner than it adds them up."""
+    return dtype == torch.float32 and len(size) <= 2 and _IS_AVAILABLE and prod(size) > 0
 
 
 def is_small(size: Sequence[int]) -> bool:
@@ -81,15 +91,20 @@ def box_factors(
 
 
 @lru_cache(maxsize=1024)
-def _factors(dtype: torch.dtype, *geometry: Shape) -> list[tuple[Any, ...]]:
-    """Return the same as arguments of the library, the ones on the CPU; nothing writes to them."""
+def factors_of(dtype: torch.dtype, *geometry: Shape) -> list[tuple[Any, ...]]:
+    """Return the same for one channel, as `box_of` does."""
+    return [box_of(1, dtype, *map(tuple, places)) for places in box_factors(*geometry)]
+
+
+@lru_cache(maxsize=1024)
+def box_of(
+    channels: int, dtype: torch.dtype, kernel_size: Shape, stride: Shape, padding: Shape,
+    dilation: Shape,
+) -> tuple[Any, ...]:  # fmt: skip
+    """Return what the library takes after a signal to sum its channels apart over windows.
+
+    The ones are on the CPU; nothing writes to them.
+    """
     with torch.inference_mode(False):
-        return [
-            (
-                torch.ones((1, 1, *window), dtype=dtype, device="cpu"),
-                *places,
-                False,
-                (0,) * len(window),
-            )
-            for window, *places in box_factors(*geometry)
-        ]
+        ones = torch.ones((channels, 1, *kernel_size), dtype=dtype, device="cpu")
+    return ones, None, stride, padding, dilation, False, (0,) * len(kernel_size), channels

@@ -6,6 +6,7 @@ from math import isfinite
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from impls._shared.convolution import convolve
 from impls._shared.eager import is_readable
@@ -58,6 +59,26 @@ def convolve_eager(
     )  # fmt: skip
 
 
+def is_few(outputs: int) -> bool:
+    """Return whether so many outputs are summed as soon as those of one channel."""
+    return outputs < _FEW
+
+
+def is_bare(x: Tensor, weight: Tensor, mask: Tensor) -> bool:
+    """Return whether eager tensors go to the library as they are: no cast, no layout, no tangent."""
+    dtype = x.dtype
+    return (
+        mask.dtype == dtype
+        and (dtype is torch.float32 or dtype is torch.float64)
+        and not mask.requires_grad
+        and forward_ad._current_level < 0
+        and x.is_contiguous()
+        and weight.is_contiguous()
+        and mask.is_contiguous()
+        and min(x.stride(1), weight.stride(1), mask.stride(1)) > 1
+    )
+
+
 def convolve_quickly(
     x: Tensor, weight: Tensor, bias: Tensor | None, stride: Sequence[int], padding: Sequence[int],
     dilation: Sequence[int], groups: int, padding_mode: str = "zeros", *, eager: bool,
@@ -89,7 +110,7 @@ def convolve_present(
     )  # fmt: skip
     if eager and not mask.requires_grad:
         y = convolved(x * (mask if mask.dtype == x.dtype else mask.to(x.dtype)))
-        read = y if groups > 1 or y.numel() < _FEW else y.select(1, 0)
+        read = y if groups > 1 or is_few(y.numel()) else y.select(1, 0)
         if groups > 1 and groups < weight.shape[0]:
             read = y[:, :: weight.shape[0] // groups]
         if isfinite((read.detach() if read.requires_grad else read).sum().item()):

@@ -3,8 +3,11 @@
 from collections.abc import Mapping
 from math import prod
 
+import torch
+from torch import Tensor
+
 from harness.api import ConvCase, Cost, Value
-from impls._shared.boxes import box_factors, is_small
+from impls._shared.boxes import box_factors, has_depthwise, is_small
 from impls._shared.costs import (
     is_padded_apart,
     item_size,
@@ -13,6 +16,7 @@ from impls._shared.costs import (
     saved_by_selection,
     saved_signal,
 )
+from impls.partial.box_filter import is_summed_by_product
 from impls.partial.oracle import coverage
 
 
@@ -30,7 +34,7 @@ def of_convolved_mask(case: ConvCase, tensors: Mapping[str, Value]) -> Cost:
 
 
 def of_box_filter(case: ConvCase, tensors: Mapping[str, Value]) -> Cost:
-    """Return the cost of a convolution and of additions, or of convolutions of one channel."""
+    """Return the cost of a convolution and of additions, or of products with ones."""
     mask, flops = tensors["mask"], 2 * case.macs
     if mask is None and (is_padded_apart(case) or not any(case.padding)):
         return Cost(flops=flops, saved_bytes=saved_signal(case, made=False))
@@ -38,8 +42,8 @@ def of_box_filter(case: ConvCase, tensors: Mapping[str, Value]) -> Cost:
     size = [s + 2 * p for s, p in zip(case.in_size, ring, strict=True)]
     batch, channels = mask_shape(mask)
     groups = case.groups if channels > 1 else 1
-    if mask is not None and batch == groups == 1 and is_small(size):
-        flops += _of_box(case, size)
+    if isinstance(mask, Tensor):
+        flops += _of_coverage(case, mask, groups, size)
     kept = batch * groups * prod(case.out_size) * item_size(case)
     if case.bias and not (groups == 1 and _is_whole(case, tensors)):
         kept *= 2  # the updated mask, where it is not 1 everywhere
@@ -55,6 +59,19 @@ def _is_whole(case: ConvCase, tensors: Mapping[str, Value]) -> bool:
     given = (tensors[name] for name in ("x", "weight", "mask"))
     covered, _ = coverage(*given, padding_mode=mode, **geometry)
     return covered.numel() > 0 and bool((covered >= 1).all())
+
+
+def _of_coverage(case: ConvCase, mask: Tensor, groups: int, size: list[int]) -> int:
+    """Return the operations of products and convolutions with ones that sum a mask of `size`."""
+    wide = torch.float64 if case.dtype == "float64" else torch.float32
+    kept = case.option("mask_dtype", "same") == "same" and case.dtype in ("float32", "float64")
+    by_product = groups == 1 and kept and is_summed_by_product(mask.shape)
+    flops = 2 * mask.numel() if by_product else 0
+    if len(mask) == 1 and groups > 1 and has_depthwise(wide, size):
+        flops += 2 * groups * prod(case.out_size) * case.taps
+    elif len(mask) == groups == 1 and is_small(size):
+        flops += _of_box(case, size)
+    return flops
 
 
 def _of_box(case: ConvCase, size: list[int]) -> int:
