@@ -1,5 +1,8 @@
 """Masked convolution that reads the mask at the windows' centres alone."""
 
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+
 import torch
 from torch import Tensor
 
@@ -8,6 +11,9 @@ from impls._shared.eager import is_readable
 from impls._shared.masks import convolve_eager, convolve_present, convolve_quickly
 from impls.masked.importance import quick_importance, summed_importance
 from impls.masked.oracle import MaskedOutput
+
+Places = tuple[int, int, int, int, bool]
+"""The centres along an axis: the axis, the first, how many, how far apart, whether all inside."""
 
 
 def by_sampled_centres(
@@ -42,13 +48,15 @@ def share_at_centres(
     *, eager: bool = False,
 ) -> Tensor:  # fmt: skip
     """Return `m'`, shape `(1|N, 1|C_out, *S_out)`; `eager` where nothing records the operations."""
-    filters, window = weight.shape[0], weight.shape[2:]
+    filters = weight.shape[0]
+    find = _known_places if eager else _places  # sizes that are traced are no keys
+    places = find(mask.shape[2:], weight.shape[2:], **geometry)
     if mask.shape[1] == 1 or mask.stride(1) == 0:
         # a copy of its own: the caller's mask may be changed later
         one = mask if mask.shape[1] == 1 else mask[:, :1]
-        own = _sample(one, window, **geometry).to(dtype, copy=True)
+        own = _sample(one, places).to(dtype, copy=True)
         return own if mask.shape[1] == 1 else own.expand(-1, filters, *own.shape[2:])
-    sampled = _sample(mask, window, **geometry)
+    sampled = _sample(mask, places)
     if weight.shape[1] == 1:  # of one channel, the share is itself
         if filters == groups:
             return sampled.to(dtype, copy=True)
@@ -80,21 +88,31 @@ def _mixed(importances: Tensor, sampled: Tensor, groups: int) -> Tensor:
     return mixed.view(-1, filters, positions)
 
 
-def _sample(
-    mask: Tensor, kernel_size: Shape, stride: Shape, padding: Shape, dilation: Shape
-) -> Tensor:
+def _sample(mask: Tensor, places: Iterable[Places]) -> Tensor:
     """Return `m[centre(q)]`: a strided view along every axis whose centres all lie inside."""
-    axes = zip(kernel_size, stride, padding, dilation, strict=True)
-    for axis, (k, s, p, d) in enumerate(axes, start=2):
-        size = mask.shape[axis]
-        first, count = d * (k - 1) // 2 - p, (size + 2 * p - d * (k - 1) - 1) // s + 1
-        last = first + (count - 1) * s
-        if first == 0 and last == size - 1 and s == 1:
+    for axis, first, count, stride, inside in places:
+        if not inside:
+            centres = torch.arange(count, device=mask.device) * stride + first
+            mask = mask.index_select(axis, centres.clamp(0, mask.shape[axis] - 1))
             continue
-        if first >= 0 and last < size:
-            inside = mask.narrow(axis, first, last - first + 1)
-            mask = inside.unfold(axis, 1, s).squeeze(-1) if s > 1 else inside
-        else:
-            centres = torch.arange(count, device=mask.device) * s + first
-            mask = mask.index_select(axis, centres.clamp(0, size - 1))
+        mask = mask.narrow(axis, first, (count - 1) * stride + 1)
+        if stride > 1:
+            mask = mask.unfold(axis, 1, stride).squeeze(-1)
     return mask
+
+
+def _places(
+    size: Sequence[int], kernel_size: Sequence[int], stride: Shape, padding: Shape, dilation: Shape
+) -> list[Places]:
+    """Return where the centres lie along every axis that is not taken as it is."""
+    found = []
+    axes = zip(size, kernel_size, stride, padding, dilation, strict=True)
+    for axis, (n, k, s, p, d) in enumerate(axes, start=2):
+        first, count = d * (k - 1) // 2 - p, (n + 2 * p - d * (k - 1) - 1) // s + 1
+        inside = first >= 0 and first + (count - 1) * s < n
+        if not (inside and s == 1 and count == n):
+            found.append((axis, first, count, s, inside))
+    return found
+
+
+_known_places = lru_cache(maxsize=1024)(_places)
