@@ -22,6 +22,7 @@ from harness.tensors import make_tensors
 
 TABLE = load_table()
 Run = Callable[[], Any]
+FEW = 8  # outputs: a product with so few rows is cheaper than a convolution
 
 
 def of_partial(case: ConvCase, direction: str, device: str) -> Run:
@@ -85,7 +86,10 @@ def of_masked(case: ConvCase, direction: str, device: str) -> Run:
 
 
 def of_multi_source(case: ConvCase, direction: str, device: str) -> Run:
-    """Time every source's own convolution, and a pass over y for each of the widest of them."""
+    """Time every source's own convolution, and a pass over y for each that lacks one axis.
+
+    What lacks more joins those; of a few outputs the products with the weights alone are timed.
+    """
     plain, backward = _plain(case, direction, device), direction == "backward"
     tensors = make_tensors(TABLE.variant("multi_source"), case, device)
     rank = case.spatial_dims
@@ -93,19 +97,18 @@ def of_multi_source(case: ConvCase, direction: str, device: str) -> Run:
         (x, weight) for x, weight in zip(tensors["x"][1:], tensors["weight"][1:], strict=True)
         if x is not None
     ]  # fmt: skip
-    spread = [_spread(x, weight, case) for x, weight in small if x.dim() > 2]
+    own = [_own_axes(x, weight, case) for x, weight in small]
+    spread = [_spread(x, weight, case) for x, weight in small if x.dim() == rank + 1 > 2]
 
     def run() -> None:
-        for x, weight in small:
-            _own_axes(x, weight, case)
-            if backward:  # of the signal and of the weight
-                _own_axes(x, weight, case)
-                _own_axes(x, weight, case)
+        for convolve in own:
+            for _ in range(3 if backward else 1):  # of the signal and of the weight, too
+                convolve()
         y, _ = plain()
-        for term in spread if rank > 1 else spread[:1]:
+        for term in spread:
             y.add_(term)
             if backward:
-                y.sum(1)
+                y.sum(-1)
 
     return run
 
@@ -218,14 +221,20 @@ def _plain(case: ConvCase, direction: str, device: str) -> Callable[[], tuple[Te
     return run
 
 
-def _own_axes(x: Tensor, weight: Tensor, case: ConvCase) -> Tensor:
-    """Convolve a source along as many axes as it has, each like the first of the case."""
+def _own_axes(x: Tensor, weight: Tensor, case: ConvCase) -> Run:
+    """Return the convolution of a source along as many axes as it has, each like the first.
+
+    Of a few outputs it is the product of their windows, which stand ready, with the weights.
+    """
     rank = x.dim() - 2
-    if not rank:
-        return torch.mm(x, weight.mT)
+    outputs = case.n * prod(case.out_size[:rank])
+    if outputs <= FEW:
+        windows = torch.ones((outputs, weight[0].numel()), device=x.device)
+        return lambda: torch.mm(windows, weight.flatten(1).t())
     alike = ((values[0],) * rank for values in (case.stride, case.padding, case.dilation))
     stride, padding, dilation = alike
-    return torch.convolution(x, weight, None, stride, padding, dilation, False, (0,) * rank, 1)
+    none = (0,) * rank
+    return lambda: torch.convolution(x, weight, None, stride, padding, dilation, False, none, 1)
 
 
 def _spread(x: Tensor, weight: Tensor, case: ConvCase) -> Tensor:

@@ -60,6 +60,13 @@ def readable(
     return (x.contiguous(), weight.contiguous()) if misread else (x, weight)
 
 
+def is_plainly_laid_out(x: Tensor, weight: Tensor) -> bool:
+    """Return whether `readable` returns both as they are, whatever the geometry."""
+    return x.dim() < 4 or (
+        x.stride(1) != 1 and weight.stride(1) != 1 and x.is_contiguous() and weight.is_contiguous()
+    )
+
+
 def laid_out_like(x: Tensor, y: Tensor) -> Tensor:
     """Return `y` with its channels last in memory where those of `x` are.
 

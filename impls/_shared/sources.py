@@ -168,13 +168,14 @@ def sum_small_first(
         union = tuple(sorted({*axes, *others}))
         term = fit(term, tuple(a for a in others if a not in axes))
         total = fit(total, tuple(a for a in axes if a not in others))
-        added = _add_into(total, term) if len(others) == rank else total + term
+        added = add_into(total, term) if len(others) == rank else total + term
         left[at] = (union, added)
         left.sort(key=lambda entry: len(entry[0]))
     return left[0]
 
 
-def _add_into(total: Tensor, term: Tensor) -> Tensor:
+def add_into(total: Tensor, term: Tensor) -> Tensor:
+    """Return `total + term`, in the memory of `total` where that can be."""
     try:
         return total.add_(term)
     except RuntimeError:  # under vmap only `term` may have the mapped axis
