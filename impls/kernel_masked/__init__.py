@@ -46,6 +46,7 @@ from impls.kernel_masked.layer import (
 from impls.kernel_masked.named_masks import FAMILIES, make_kernel_mask
 from impls.kernel_masked.oracle import kernel_masked
 from impls.kernel_masked.reference import multiplied_weight
+from impls.kernel_masked.tap_plan import most_blocks
 from impls.kernel_masked.tap_products import may_pay, tap_products
 
 __all__ = [
@@ -97,6 +98,12 @@ def _stored_by_lattices(case: ConvCase, direction: Role | None) -> int:
     # one convolution per lattice, at most one lattice per tap
     apart = direction in (None, Role.SIGNAL)
     return _stored_by_covers(case, direction) + (case.taps if apart else 0)
+
+
+def _stored_by_blocks(case: ConvCase, direction: Role | None) -> int:
+    # each block of outputs adds to the filters' gradient
+    added = most_blocks(case) if direction is Role.WEIGHT else 0
+    return _stored_by_lattices(case, direction) + added
 
 
 def _stored_by_taps(case: ConvCase, direction: Role | None) -> int:
@@ -156,7 +163,7 @@ VARIANT = Variant(
             name="tap_products",
             load=lambda: tap_products,
             pays=may_pay,
-            stored=_stored_by_lattices,
+            stored=_stored_by_blocks,
         ),
         Implementation(
             name="cheapest_cover", load=lambda: cheapest_cover, stored=_stored_by_covers

@@ -1,36 +1,25 @@
-"""The convolution with masked taps as one product per kept tap, added up where it lies."""
+"""The convolution with masked taps as products of matrices with the kept taps alone."""
 
 from collections.abc import Sequence
 from functools import lru_cache, partial
 from itertools import product
 from math import prod
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from harness.api import ConvCase, Shape, per_channel
+from harness.api import ConvCase, Shape
 from impls._shared.convolution import has_channels_last, pad_by_mode
 from impls._shared.eager import Gradients, Rule, follow, is_eager, is_readable
 from impls._shared.masks import present
-from impls.kernel_masked.covers import (
-    CALL_MACS,
-    PASS_MACS_PER_OUTPUT,
-    cheapest,
-    cheapest_cover,
-    decision,
-    kept_taps_of,
-)
+from impls.kernel_masked.covers import cheapest_cover
 from impls.kernel_masked.reference import multiplied_weight
+from impls.kernel_masked.tap_plan import Block, Geometry, Plan, Product, make_plan
 
-# In multiply-adds of the library's convolution, measured on one core: one of a product of matrices,
-# the call of one, moving a weight to where products read it, and cutting a signal to a smaller hull.
-PRODUCT, CALL, MOVE, CUT = 1.1, 100_000, 100, 1_500_000
-# Entries of signal and output beyond which every product reads them from outside of the cache.
-MOST_ENTRIES = 1 << 18
-# A product over fewer channels is bound by the output that it adds to.
-FEWEST_CHANNELS = 16
+# Multiply-adds of the library's convolution in the time of one call on a small tensor.
+CALL = 200_000
+_AXES = ("padding", "stride", "dilation")
 
 
 def tap_products(
@@ -44,167 +33,149 @@ def tap_products(
     padding_mode: str = "zeros",
     **geometry: Any,
 ) -> Tensor:
-    """Return `sum over kept u of w[..., u] @ (x*m)[. + u*d]` + bias term.
+    """Return `sum over kept u of w[..., u] @ (x*m)[window(u)]` + bias term.
 
-    In a padded signal whose pixels lie in one row a tap is an offset: its product reads the signal
-    and adds to the output where they lie, and what falls between the rows is cut off at last.
-    Where the cheapest cover costs less it is taken.
+    What the kept taps of some rows of outputs read is copied side by side into memory that the
+    cache holds, and multiplied by the kept part of the weight. Taps in one column of the kernel
+    read the same copy, a row further on, where that costs less than a copy of their own.
     """
-    tensors = x, weight, bias, kernel_mask, mask
-    plain = partial(cheapest_cover, bias_where=bias_where, padding_mode=padding_mode, **geometry)
-    usual = kernel_mask is not None and kernel_mask.numel() == weight[0, 0].numel()
-    if bias_where != "all" or not usual or not is_readable(kernel_mask):
-        return plain(*tensors)
-    if max(geometry["stride"]) > 1 or not is_eager(x, weight, bias) or has_channels_last(x):
-        return plain(*tensors)
-    kept, is_exact = kept_taps_of(kernel_mask, kernel_mask.numel())
-    own = _own(
-        kept, x.shape, weight.shape, *(tuple(geometry[n]) for n in ("padding", "dilation")),
-        geometry["groups"],
-    ) if is_exact else None  # fmt: skip
+    own = None
+    if bias_where == "all" and kernel_mask is not None and _serves(x, weight, bias, kernel_mask):
+        sizes = x.shape, weight.shape, *(tuple(geometry[n]) for n in _AXES)
+        own = _plan(tuple(kernel_mask.flatten().tolist()), *sizes, geometry["groups"])
     if own is None:
-        return plain(*tensors)
+        return cheapest_cover(
+            x, weight, bias, kernel_mask, mask, bias_where=bias_where, padding_mode=padding_mode,
+            **geometry,
+        )  # fmt: skip
     signal = x if mask is None else present(x, mask)
-    if any(own.padding):
-        signal = pad_by_mode(signal, own.padding, padding_mode)
-    unpadded = {**geometry, "padding": (0,) * len(own.padding)}
+    if any(geometry["padding"]):
+        signal = pad_by_mode(signal, geometry["padding"], padding_mode)
+        geometry["padding"] = (0,) * len(geometry["padding"])
     rule = Rule(
-        partial(multiplied_weight, kernel_mask=kernel_mask, **unpadded),
-        partial(_forward, own=own), partial(_backward, own=own),
+        partial(multiplied_weight, kernel_mask=kernel_mask, **geometry),
+        partial(_forward, plan=own), partial(_backward, plan=own),
     )  # fmt: skip
     return follow(rule, signal.contiguous(), weight, bias)
 
 
 def may_pay(case: ConvCase) -> bool:
     """Return whether products can cost less than a cover for any mask, as far as sizes tell."""
-    full = [s + 2 * p for s, p in zip(case.in_size, case.padding, strict=True)]
-    pixels = case.n * prod(full)
+    return case.groups == 1 and case.taps > 1
+
+
+def _serves(x: Tensor, weight: Tensor, bias: Tensor | None, kernel_mask: Tensor) -> bool:
+    """Return whether the values of a mask that all filters share may be read."""
+    shared = kernel_mask.numel() * weight.shape[0] * weight.shape[1] == weight.numel()
     return (
-        case.groups == 1
-        and max(case.stride) == 1
-        and case.c_in >= FEWEST_CHANNELS
-        and case.taps > 1
-        and 2 * MOVE <= pixels <= 2 * MOST_ENTRIES / (case.c_in + case.c_out)
-    )
-
-
-class _Own(NamedTuple):
-    """The kept taps of one geometry.
-
-    Args:
-        places: Of the taps in a kernel, flat.
-        offsets: Where each begins in the row of the padded signal's pixels.
-        span: From the first output to the last in that row.
-        rows: The axes of the padded signal, the first cut to that of the outputs.
-        out_size: The outputs.
-        padding: Of the signal.
-    """
-
-    places: Tensor
-    offsets: tuple[int, ...]
-    span: int
-    rows: tuple[int, ...]
-    out_size: tuple[int, ...]
-    padding: Shape
+        shared and is_readable(kernel_mask) and is_eager(x, weight, bias)
+        and not kernel_mask.requires_grad and not has_channels_last(x)
+    )  # fmt: skip
 
 
 @lru_cache(maxsize=256)
-def _own(
-    kept: tuple[bool, ...], x_shape: torch.Size, weight_shape: torch.Size, padding: Shape,
-    dilation: Shape, groups: int,
-) -> _Own | None:  # fmt: skip
-    """Return the kept taps, None where the cheapest cover costs less."""
-    if groups > 1 or weight_shape[1] < FEWEST_CHANNELS or not any(kept):
-        return None
-    full = [s + 2 * p for s, p in zip(x_shape[2:], padding, strict=True)]
-    steps = [prod(full[axis + 1 :]) for axis in range(len(full))]
-    kernel = tuple(weight_shape[2:])
-    axes = zip(full, kernel, dilation, strict=True)
-    out_size = tuple(s - d * (k - 1) for s, k, d in axes)
-    span = 1 + sum((o - 1) * step for o, step in zip(out_size, steps, strict=True))
-    places = [place for place, is_kept in enumerate(kept) if is_kept]
-    taps = list(product(*map(range, kernel)))
-    strides = [d * step for d, step in zip(dilation, steps, strict=True)]
-    offsets = [sum(u * s for u, s in zip(taps[place], strides, strict=True)) for place in places]
-    if not _pays(kept, x_shape, weight_shape, padding, dilation, span, out_size):
-        return None
-    with torch.inference_mode(False):  # it is shared by all modes
-        where = torch.tensor(places, device="cpu")
-    return _Own(where, tuple(offsets), span, (out_size[0], *full[1:]), out_size, padding)
+def _plan(
+    mask: tuple[float, ...], x_shape: torch.Size, weight_shape: torch.Size, padding: Shape,
+    stride: Shape, dilation: Shape, groups: int,
+) -> Plan | None:  # fmt: skip
+    """Return the plan; None where a cover serves better.
 
-
-def _pays(
-    kept: tuple[bool, ...], x_shape: torch.Size, weight_shape: torch.Size, padding: Shape,
-    dilation: Shape, span: int, out_size: Sequence[int],
-) -> bool:  # fmt: skip
-    """Return whether products cost less than the cheapest cover, in its multiply-adds."""
-    ones = (1,) * len(padding)
-    lattices, _ = decision(
-        cheapest, kept, tuple(x_shape), tuple(weight_shape), ones, padding, dilation, True
+    That is with groups, with fractions in the mask, where all taps are kept or none, and where
+    samples are too many and too small: the library convolves all of them in one call.
+    """
+    kept = tuple([value > 0 for value in mask])
+    if groups > 1 or not set(mask) <= {0, 1} or all(kept) or not any(kept):
+        return None
+    full = tuple(s + 2 * p for s, p in zip(x_shape[2:], padding, strict=True))
+    kernel_size = tuple(weight_shape[2:])
+    plan = make_plan(
+        kept, weight_shape[0], Geometry(weight_shape[1], full, kernel_size, stride, dilation)
     )
-    n, filters = x_shape[0], weight_shape[0] * weight_shape[1]
-    outputs = n * prod(out_size)
-    covered = sum(lattice.taps for lattice in lattices) * outputs * filters
-    passes = CALL_MACS + PASS_MACS_PER_OUTPUT * outputs * weight_shape[0]
-    products = sum(kept) * (PRODUCT * n * span * filters + MOVE * filters + CALL)
-    apart = (len(lattices) - 1) * passes + CUT * (lattices[0].count != tuple(weight_shape[2:]))
-    fits = n * span * (weight_shape[0] + weight_shape[1]) <= MOST_ENTRIES
-    return fits and products < covered + apart
+    calls = sum(len(block.moves) + 2 * len(plan.products) for block in plan.blocks)
+    masked = (len(kept) - sum(kept)) * prod(weight_shape[:2]) * prod(plan.out_size)
+    return plan if x_shape[0] * masked > (x_shape[0] - 1) * calls * CALL else None
 
 
-def _filters(weight: Tensor, own: _Own) -> Tensor:
-    """Return the filters of every kept tap, `(taps, C_out, C_in)`."""
-    rows = weight.reshape(-1, prod(weight.shape[2:])).t().index_select(0, own.places)
-    return rows.view(-1, *weight.shape[:2])
-
-
-def _forward(x: Tensor, weight: Tensor, bias: Tensor | None, *, own: _Own) -> Tensor:
-    filters, row, n = _filters(weight, own), x.view(*x.shape[:2], -1), len(x)
-    wide = x.new_empty(n, weight.shape[0], prod(own.rows))
-    y = wide[..., : own.span]
-    if n == 1:  # a product of two matrices starts sooner than one of two stacks
-        row, y = row[0], y[0]
-    begin, add = (torch.mm, y.addmm_) if n == 1 else (torch.bmm, y.baddbmm_)
-    stack = filters if n == 1 else filters.unsqueeze(1).expand(-1, n, -1, -1)
-    for offset, one in zip(own.offsets, stack.unbind(), strict=True):
-        read = row.narrow(-1, offset, own.span)
-        if offset == own.offsets[0]:
-            begin(one, read, out=y)
-        else:
-            add(one, read)
-    y = _cut(wide.view(n, -1, *own.rows), own)
-    return y.contiguous() if bias is None else y + per_channel(bias, y)
-
-
-def _cut(wide: Tensor, own: _Own) -> Tensor:
-    for axis, size in enumerate(own.out_size[1:], start=3):
-        wide = wide.narrow(axis, 0, size)
-    return wide
+def _forward(x: Tensor, weight: Tensor, bias: Tensor | None, *, plan: Plan) -> Tensor:
+    c_out, pixels = weight.shape[0], prod(plan.out_size)
+    y, memory = x.new_empty(x.shape[0], c_out, *plan.out_size), x.new_empty(plan.room)
+    column = None if bias is None else bias.view(-1, 1)
+    first, *further = _parts(_filters(weight, plan), plan)
+    for sample, block in product(range(x.shape[0]), plan.blocks):
+        _copy(x, sample, block, memory)
+        begin = sample * c_out * pixels + block.first
+        out = y.as_strided((c_out, block.outputs), (pixels, 1), begin)
+        torch.mm(first[0], _columns(memory, first[1], block, plan), out=out)
+        for taps, one in further:
+            out.addmm_(taps, _columns(memory, one, block, plan))
+        if column is not None:
+            out.add_(column)
+    return y
 
 
 def _backward(
-    dy: Tensor, needed: Sequence[bool], x: Tensor, weight: Tensor, _: Tensor | None, *, own: _Own
+    dy: Tensor, needed: Sequence[bool], x: Tensor, weight: Tensor, _: Tensor | None, *, plan: Plan
 ) -> Gradients:
-    n, row = len(x), x.view(*x.shape[:2], -1)
-    behind = [r - o for r, o in zip(own.rows[1:], own.out_size[1:], strict=True)]
-    wide = F.pad(dy, [side for b in reversed(behind) for side in (0, b)]).contiguous()
-    wide = wide.view(n, weight.shape[0], -1)[..., : own.span]
-    dx, dw, db = None, None, None
-    if needed[0]:
-        dx, filters = torch.zeros_like(x), _filters(weight, own).mT
-        total = dx.view(row.shape)
-        for offset, one in zip(own.offsets, filters, strict=True):
-            total[..., offset : offset + own.span].baddbmm_(one.expand(n, -1, -1), wide)
-    if needed[1]:
-        found = weight.new_empty(len(own.offsets), *weight.shape[:2])
-        for offset, one in zip(own.offsets, found, strict=True):
-            read = row[..., offset : offset + own.span].mT
-            if n == 1:
-                torch.mm(wide[0], read[0], out=one)
-            else:
-                torch.sum(torch.bmm(wide, read), 0, out=one)
-        dw = weight.new_zeros(weight.shape)
-        dw.view(-1, prod(weight.shape[2:])).t().index_copy_(0, own.places, found.flatten(1))
-    if needed[2]:
-        db = dy.sum([0, *range(2, dy.dim())])
-    return dx, dw, db
+    c_out, dy, memory = weight.shape[0], dy.contiguous(), x.new_empty(plan.room)
+    dx = torch.zeros_like(x) if needed[0] else None
+    filters = _filters(weight, plan).t()
+    # before the columns a 0, for all masked taps
+    found = weight.new_zeros(c_out, 1 + len(plan.taken)) if needed[1] else None
+    for sample, block in product(range(x.shape[0]), plan.blocks):
+        part = dy[sample].flatten(1).narrow(1, block.first, block.outputs)
+        if found is not None:
+            _copy(x, sample, block, memory)
+            for of_taps, one in _parts(found.narrow(1, 1, len(plan.taken)), plan):
+                of_taps.addmm_(part, _columns(memory, one, block, plan).t())
+        if dx is not None:
+            _multiply_back(filters, part, block, memory, plan)
+            _add_back(memory, sample, block, dx)
+    dw = None if found is None else found.index_select(1, plan.given).view(weight.shape)
+    return dx, dw, dy.sum([0, *range(2, dy.dim())]) if needed[2] else None
+
+
+def _filters(weight: Tensor, plan: Plan) -> Tensor:
+    """Return the kept part of every filter, `(C_out, taps * C_in)`."""
+    return weight.reshape(weight.shape[0], -1).index_select(1, plan.taken)
+
+
+def _parts(columns: Tensor, plan: Plan) -> list[tuple[Tensor, Product]]:
+    """Return the columns of every product beside it."""
+    if len(plan.products) == 1:
+        return [(columns, plan.products[0])]
+    return [(columns.narrow(1, one.column, one.columns), one) for one in plan.products]
+
+
+def _columns(memory: Tensor, one: Product, block: Block, plan: Plan) -> Tensor:
+    """Return what the taps of a product read, `(taps * C_in, outputs)`."""
+    return memory.as_strided((one.columns, block.outputs), (plan.line, 1), one.start)
+
+
+def _copy(x: Tensor, sample: int, block: Block, memory: Tensor) -> None:
+    """Copy what the taps of a block read into `memory`."""
+    first = x.storage_offset() + sample * prod(x.shape[1:])
+    for size, to_strides, to, from_strides, start in block.moves:
+        read = x.as_strided(size, from_strides, first + start)
+        memory.as_strided(size, to_strides, to).copy_(read)
+
+
+def _multiply_back(
+    filters: Tensor, part: Tensor, block: Block, memory: Tensor, plan: Plan
+) -> None:  # fmt: skip
+    """Write into `memory` the gradient of everything that has been copied there."""
+    first, *further = plan.products
+    if not further:
+        torch.mm(filters, part, out=_columns(memory, first, block, plan))
+        return
+    memory.zero_()
+    for one in plan.products:
+        taps = filters.narrow(0, one.column, one.columns)
+        _columns(memory, one, block, plan).addmm_(taps, part)
+
+
+def _add_back(memory: Tensor, sample: int, block: Block, dx: Tensor) -> None:
+    """Add what lies in `memory` to where it was copied from."""
+    first = sample * prod(dx.shape[1:])
+    for size, to_strides, to, from_strides, start in block.single:
+        into = dx.as_strided(size, from_strides, first + start)
+        into.add_(memory.as_strided(size, to_strides, to))
