@@ -151,11 +151,15 @@ class Trying(NamedTuple):
 
 
 class Tried(NamedTuple):
-    """What became of a case before it is timed; `reason` is empty where all is proved."""
+    """What became of a case before it is timed; `reason` is empty where all is proved.
+
+    `least_bytes` are those of the outputs and gradients: they are all there when a step ends.
+    """
 
     reason: str = ""
     own_bytes: int = 0
     rival_bytes: int = 0
+    least_bytes: int = 0
 
 
 def prove(
@@ -181,6 +185,7 @@ def proof_session(common: Common, cursor: Any) -> Callable[[Trying], Tried]:
     def examine(one: Trying) -> Tried:
         backward = one.direction != "forward"
         peaks: dict[str, int] = {}
+        least = 0
         with torch.set_grad_enabled(backward):
             for label, contender in contenders(*one, common.device).items():
                 variant, implementation, line, tensors = contender
@@ -194,7 +199,9 @@ def proof_session(common: Common, cursor: Any) -> Callable[[Trying], Tried]:
                     return Tried(f"{label}: {refutation_text(error)}")
                 if one.direction == MEMORY and label != CALLED:
                     peaks[label], _ = measure_memory(call, tensors, common.device)
-        return Tried("", peaks.get(BARE, 0), peaks.get(RIVAL, 0))
+                if label == BARE:
+                    least = sum(tensor.nbytes for part in got for tensor in part.values())
+        return Tried("", peaks.get(BARE, 0), peaks.get(RIVAL, 0), least)
 
     return examine
 
@@ -305,10 +312,17 @@ def _of_floor(
 def _of_memory(goal: Goal, found: Mapping[str, Tried]) -> Result:
     ratios = {name: tried.own_bytes / tried.rival_bytes for name, tried in found.items()}
     slowest = max(ratios, key=lambda name: ratios[name])
-    mean = math.exp(statistics.fmean(map(math.log, ratios.values())))
-    ratio, limit = ratios[slowest] if goal.every else mean, goal.limit(MEMORY)
+    floors = {name: tried.least_bytes / tried.rival_bytes for name, tried in found.items()}
+    limit = goal.limit(MEMORY)
+    ratio, floor = (
+        part[slowest] if goal.every else math.exp(statistics.fmean(map(math.log, part.values())))
+        for part in (ratios, floors)
+    )
     words = f"{slowest} {ratios[slowest]:.2f}"
-    return Result(goal, MEMORY, limit, ratio, ratio, ratio, _reach(ratio, ratio, limit), words)
+    return Result(
+        goal, MEMORY, limit, ratio, ratio, ratio, _reach(ratio, ratio, limit), words,
+        floor=floor, floor_low=floor,
+    )  # fmt: skip
 
 
 def unproved(goal: Goal, direction: str, reasons: Sequence[str]) -> Result:

@@ -94,8 +94,8 @@ def as_evidence(name: str, results: Sequence[Result], rules: Rules, made: Made) 
             f"95 % interval over {rules.processes} processes of {rules.blocks} interleaved blocks. "
             "MET: the whole interval is within the limit. As called: through the functional form, "
             "which checks its arguments. Floor: the bare tensor operations that no form of the "
-            "operation avoids (properties/floors.py says which), in the same blocks; where its "
-            "interval begins above the limit, these alone are too dear. Placebo: by how much what is divided by differs from "
+            "operation avoids (properties/floors.py says which), in the same blocks, of memory the "
+            "outputs and gradients; where its interval begins above the limit, these alone are too dear. Placebo: by how much what is divided by differs from "
             "itself, at most. All that is measured agrees with the oracle."
         ),
         made=made,

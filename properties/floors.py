@@ -23,6 +23,8 @@ from harness.tensors import make_tensors
 TABLE = load_table()
 Run = Callable[[], Any]
 FEW = 8  # outputs: a product with so few rows is cheaper than a convolution
+# Entries that some levels of a cache hold.
+HELD = 1 << 18
 
 
 def of_partial(case: ConvCase, direction: str, device: str) -> Run:
@@ -114,39 +116,54 @@ def of_multi_source(case: ConvCase, direction: str, device: str) -> Run:
 
 
 def of_window_masked(case: ConvCase, direction: str, device: str) -> Run:
-    """Time the product of every tap with its mask, and the product of matrices over all taps."""
-    backward, pixels = direction == "backward", prod(case.out_size)
-    rows = case.c_in * case.taps
-    columns = torch.ones((case.groups, rows // case.groups, case.n * pixels), device=device)
-    mask = torch.ones((1, case.taps, case.n * pixels), device=device)
-    weight = torch.ones(
-        (case.groups, case.c_out // case.groups, rows // case.groups), device=device
-    )
-    dy = torch.ones((case.groups, case.c_out // case.groups, case.n * pixels), device=device)
+    """Time the product of every tap with its mask, and the products of matrices over all taps.
+
+    Some outputs at a time, in the same memory, so that the cache holds it.
+    """
+    backward, pixels, rows = direction == "backward", prod(case.out_size), case.n_acc
+    count = min(pixels, max(64, HELD // rows))
+    own = case.option("mask_channels", "all") == "all"
+    windows = torch.ones((rows // case.taps, case.taps, count), device=device)
+    mask = torch.ones_like(windows if own else windows[:1])
+    columns, of_columns = torch.ones_like(windows), torch.ones_like(windows)
+    filters = torch.ones((case.c_out // case.groups, rows), device=device)
+    y, of_filters = torch.ones((len(filters), count), device=device), torch.ones_like(filters)
 
     def run() -> None:
-        torch.mul(columns.view(-1, case.taps, case.n * pixels), mask)
-        torch.bmm(weight, columns)
-        if backward:
-            torch.bmm(dy, columns.mT)
-            torch.mul(torch.bmm(weight.mT, dy).view(-1, case.taps, case.n * pixels), mask)
+        for _ in range(case.n * case.groups * -(-pixels // count)):
+            torch.mul(windows, mask, out=columns)
+            torch.mm(filters, columns.view(rows, count), out=y)
+            if backward:
+                torch.mm(y, columns.view(rows, count).t(), out=of_filters)
+                torch.mm(filters.t(), y, out=of_columns.view(rows, count))
+                of_columns.mul_(mask)
 
     return run
 
 
 def of_kernel_masked(case: ConvCase, direction: str, device: str) -> Run:
-    """Time the convolution of one tap per kept one: the taps stand side by side as channels.
+    """Time the products of matrices with the kept taps; what they read stands side by side before.
 
-    The library may convolve all taps faster than that; then this is no bound.
+    Some outputs at a time, so that the cache holds what is read. One product runs at the peak of
+    the processor: the library's convolution of as many taps is no faster.
     """
     mask = make_tensors(TABLE.variant("kernel_masked"), case, "cpu")["kernel_mask"]
-    kept = max(1, int((mask > 0).sum()))
-    ones, none = (1,) * case.spatial_dims, (0,) * case.spatial_dims
-    beside = replace(
-        case, c_in=case.c_in * kept, in_size=case.out_size, kernel_size=ones, stride=ones,
-        padding=none, dilation=ones, options=(),
-    )  # fmt: skip
-    return _plain(beside, direction, device)
+    rows = case.n_acc // case.taps * max(1, int((mask > 0).sum()))
+    pixels, backward = prod(case.out_size), direction == "backward"
+    count = min(pixels, max(64, HELD // rows))
+    filters = torch.ones((case.c_out // case.groups, rows), device=device)
+    columns = torch.ones((rows, count), device=device)
+    y = torch.ones((case.c_out // case.groups, count), device=device)
+    of_filters, of_columns = torch.ones_like(filters), torch.ones_like(columns)
+
+    def run() -> None:
+        for _ in range(case.n * case.groups * -(-pixels // count)):
+            torch.mm(filters, columns, out=y)
+            if backward:
+                torch.mm(y, columns.t(), out=of_filters)
+                torch.mm(filters.t(), y, out=of_columns)
+
+    return run
 
 
 def of_diff(case: ConvCase, direction: str, device: str) -> Run:
@@ -181,24 +198,28 @@ def of_diff(case: ConvCase, direction: str, device: str) -> Run:
 
 
 def of_explicit(case: ConvCase, direction: str, device: str) -> Run:
-    """Time the plain convolution, and the border outputs as products with the kernel of each class.
+    """Time the convolution of the interior, and the border as products with every class' kernel.
 
-    The outputs are spread evenly over the classes; their windows stand side by side beforehand.
+    The outputs are spread evenly over the classes; their windows stand side by side beforehand, as
+    rows: few of them are multiplied several times as fast as lying.
     """
-    plain, classes = _plain(case, direction, device), (case.taps - 1) * case.groups
-    outputs = prod(case.out_size) - prod(_inside(case))
-    count = max(1, case.n * outputs // max(1, case.taps - 1))
+    none, inside = (0,) * case.spatial_dims, prod(_inside(case))
+    plain = _plain(replace(case, padding=none), direction, device) if inside else None
+    classes = max(1, case.taps - 1) * case.groups
+    outputs = prod(case.out_size) - inside
+    count = max(1, case.n * outputs * case.groups // classes)
     kernels = torch.ones((classes, case.c_out // case.groups, case.n_acc), device=device)
-    windows = torch.ones((classes, case.n_acc, count), device=device)
-    dy = torch.ones((classes, case.c_out // case.groups, count), device=device)
+    windows = torch.ones((classes, count, case.n_acc), device=device)
+    dy = torch.ones((classes, count, case.c_out // case.groups), device=device)
 
     def run() -> None:
-        plain()
+        if plain is not None:
+            plain()
         if outputs:
-            torch.bmm(kernels, windows)
+            torch.bmm(windows, kernels.mT)
         if outputs and direction == "backward":
-            torch.bmm(dy, windows.mT)
-            torch.bmm(kernels.mT, dy)
+            torch.bmm(dy.mT, windows)
+            torch.bmm(dy, kernels)
 
     return run
 

@@ -121,9 +121,10 @@ def test_a_contest_of_every_goal_can_be_called():
 
 
 def test_memory_is_compared_with_the_rivals():
-    found = {"small": Tried("", 100, 100), "smaller": Tried("", 50, 200)}
+    found = {"small": Tried("", 100, 100, 80), "smaller": Tried("", 50, 200, 10)}
     result = goal._of_memory(_goal(limits={"memory": 0.6}), found)
     assert (result.reach, result.ratio) == (Reach.MET, pytest.approx(0.5))
+    assert (result.floor, result.is_barred) == (pytest.approx(0.2), False)
     assert goal._of_memory(_goal(limits={"memory": 0.6}, every=True), found).reach is Reach.MISSED
 
 

@@ -101,7 +101,7 @@ def _covered(
         wide = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
     windows = Windows(*(geometry[name] for name in Windows._fields[:4]))
     axes = tuple(windows.stride), tuple(windows.padding), tuple(windows.dilation)
-    lattices, exact = decision(choose, kept, *shape, *axes, wide)
+    lattices, exact = _decision(choose, kept, *shape, *axes, wide)
     if lattices[0].count == shape[1][2:]:
         if bias_where != "all" or not uniform:
             return multiplied_weight(*tensors, bias_where=bias_where, padding_mode=mode, **geometry)
@@ -125,7 +125,7 @@ def _covered(
 
 
 @lru_cache(maxsize=1024)
-def decision(
+def _decision(
     choose: Callable[..., tuple[Lattice, ...]], kept: tuple[bool, ...], x_shape: tuple[int, ...],
     weight_shape: tuple[int, ...], stride: Sequence[int], padding: Sequence[int],
     dilation: Sequence[int], wide: bool,
