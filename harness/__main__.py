@@ -10,36 +10,41 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness import (
-    bench_command,
-    break_even_command,
-    calibration,
-    choose_command,
-    claim_command,
-    crossover,
-    goal_command,
-    growth_command,
-    kills,
-    losses,
-    profile,
-    ratchet,
-    rates,
-    soak,
-)
+from harness import clock
 from harness.case import CaseError
-from harness.catalogue import describe, markdown, text
-from harness.judge import meets
-from harness.machine import choose_device
-from harness.results import Outcome, ResultsError
-from harness.search import replay
+from harness.records import ResultsError
 from harness.table import Table, UnknownName, load_table
+
+# A fresh process that times imports this module first: what only commands need is imported there.
+COMMANDS = (
+    ("bench", "bench_command", "check, time, write the page"),
+    ("profile", "profile", "traces and operator tables"),
+    ("claims", "claim_command", "judge what the documents claim"),
+    ("choose", "choose_command", "let calls take what won a benchmark run"),
+    ("break-even", "break_even_command", "after how many calls a compiled form has paid"),
+    ("calibrate", "calibration", "how far the clock can be trusted"),
+    ("crossover", "crossover", "from which density on a mask-aware implementation pays"),
+    ("goals", "goal_command", "what the operations cost against what they may cost"),
+    ("growth", "growth_command", "how time grows with a size, against what is declared"),
+    ("losses", "losses", "cases where the table chooses what is slower than the reference"),
+    ("mutants", "kills", "how many cases every law needs to refute every mutant"),
+    ("rates", "rates", "cases a minute of the law engine"),
+    ("ratchet", "ratchet", "how much of their bounds the errors use, against what is kept"),
+    ("soak", "soak", "laws round after round: any refutation is a false alarm"),
+)
+"""Commands with a module of their own: the word, the module, what it is for."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return the exit code: 0 good, 1 refuted, 2 bad input, 130 interrupted."""
-    options = _parser().parse_args(arguments)
+    # a command line's process is there for the command alone: a budget counts its start, too
+    age_s = clock.age_s() if arguments is None else 0.0
+    began = argparse.Namespace(began_s=clock.monotonic_s() - age_s, start_s=0.0)
+    options = _parser().parse_args(arguments, began)
     try:
         table = load_table(getattr(options, "plugin", []))
+        if age_s:
+            options.start_s = clock.monotonic_s() - options.began_s
         for failure in table.failures:
             print(failure, file=sys.stderr)
         code: int = options.run(options, table)
@@ -71,32 +76,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_plugin(command)
     command.set_defaults(run=_check)
 
-    command = commands.add_parser("bench", help="check, time, write the page")
-    bench_command.add_arguments(command)
-    command.set_defaults(run=bench_command.run)
-
-    command = commands.add_parser("profile", help="traces and operator tables")
-    profile.add_arguments(command)
-    command.set_defaults(run=profile.run)
-
-    command = commands.add_parser("claims", help="judge what the documents claim")
-    claim_command.add_arguments(command)
-    command.set_defaults(run=claim_command.run)
-
-    for name, module, purpose in (
-        ("choose", choose_command, "let calls take what won a benchmark run"),
-        ("break-even", break_even_command, "after how many calls a compiled form has paid"),
-        ("calibrate", calibration, "how far the clock can be trusted"),
-        ("crossover", crossover, "from which density on a mask-aware implementation pays"),
-        ("goals", goal_command, "what the operations cost against what they may cost"),
-        ("growth", growth_command, "how time grows with a size, against what is declared"),
-        ("losses", losses, "cases where the table chooses what is slower than the reference"),
-        ("mutants", kills, "how many cases every law needs to refute every mutant"),
-        ("rates", rates, "cases a minute of the law engine"),
-        ("ratchet", ratchet, "how much of their bounds the errors use, against what is kept"),
-        ("soak", soak, "laws round after round: any refutation is a false alarm"),
-    ):
+    for name, where, purpose in COMMANDS:
         command = commands.add_parser(name, help=purpose)
+        module = importlib.import_module(f"harness.{where}")
         module.add_arguments(command)
         command.set_defaults(run=module.run)
 
@@ -116,6 +98,8 @@ def _add_plugin(command: argparse.ArgumentParser) -> None:
 
 
 def _list(options: argparse.Namespace, table: Table) -> int:
+    from harness.catalogue import describe, markdown, text
+
     if options.json:
         print(json.dumps(describe(table), indent=1))
     else:
@@ -124,6 +108,11 @@ def _list(options: argparse.Namespace, table: Table) -> int:
 
 
 def _check(options: argparse.Namespace, table: Table) -> int:
+    from harness.judge import meets
+    from harness.machine import choose_device
+    from harness.results import Outcome
+    from harness.search import replay
+
     path, _, line = options.cell.strip().partition(" ")
     names = path.split("/")
     if len(names) not in (2, 3) or not line.strip():

@@ -10,6 +10,7 @@ from typing import Any
 
 from harness import clock, history
 from harness.benchmark import Benchmark, describe_run
+from harness.budget import Budget
 from harness.conclusion import conclude
 from harness.machine import choose_device, describe_machine
 from harness.options import Options, occupied
@@ -70,19 +71,21 @@ def run(args: argparse.Namespace, table: Table) -> int:
         else:
             bench = _start(args, table, progress)
             stack.enter_context(occupied(bench.folder))
-        deadline_s = history.share_budget(bench) if past else None
+        whole = Budget(bench.options.budget_s, args.began_s, args.start_s)
+        measuring = whole.without_closing()
         try:
             with progress:
-                bench.measure()
+                bench.measure(whole.without_closing(1 - history.SHARE) if past else measuring)
             if past:
-                code = history.against(table, past, bench.folder, deadline_s, progress.say)
+                end_s = measuring.deadline_s
+                code = history.against(table, past, bench.folder, end_s, progress.say)
         except KeyboardInterrupt:
             bench.note("interrupted: what was measured is kept")
             code = INTERRUPTED
     if code == INTERRUPTED:
         write_lines([f"interrupted; go on with: python3 -m harness bench --resume {bench.folder}"])
         return code
-    return max(code, conclude(bench.folder, as_json=args.json))
+    return max(code, conclude(bench.folder, as_json=args.json, deadline_s=whole.deadline_s))
 
 
 def _positive(word: str) -> int:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
-from scipy import special, stats
+from scipy import special
 
 from harness.results import Measurement, Status
 
@@ -31,6 +31,7 @@ _DECIDING = (
     Status.MEASURED,
     Status.THROTTLED,
     Status.UNSUPPORTED,
+    Status.NO_TIME,
     Status.NOT_SELECTED,
 )
 
@@ -321,6 +322,8 @@ def _upper_tail(distance: float, error: float, freedom: int) -> float:
 
 
 def _adjust(p_values: Mapping[int, float | None]) -> dict[int, _Adjusted]:
+    from scipy import stats  # it takes a second to import, which few of our processes need
+
     known = {i: p for i, p in p_values.items() if p is not None}
     if not known:
         return {}

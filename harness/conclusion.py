@@ -13,8 +13,10 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from harness import clock
 from harness.comparison import compare, deciding_row, summarize, summarize_placebo
 from harness.disturbances import flagged
 from harness.judge import BAD
@@ -26,8 +28,12 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGES = Path("reports/out")
 
 
-def conclude(folder: Path, *, as_json: bool) -> int:
-    """Print verdicts, write pytest-benchmark's file and the page; return the exit code."""
+def conclude(folder: Path, *, as_json: bool, deadline_s: float | None = None) -> int:
+    """Print verdicts, write pytest-benchmark's file beside the page; return the exit code.
+
+    The page is written always; what pytest-benchmark has not done by `deadline_s`, a moment of
+    `clock.monotonic_s`, is left to the command that is named.
+    """
     loaded = load_run(folder)
     baselines = {card.name: card.baseline for card in loaded.run.catalogue}
     comparisons = compare(loaded.measurements, baselines)
@@ -38,9 +44,10 @@ def conclude(folder: Path, *, as_json: bool) -> int:
     bad = [row for row in _deciding(loaded.measurements) if row.status in FAILED]
     laws = [row for row in loaded.verdicts if row.status in BAD]
     measured = any(row.samples_ns for row in loaded.measurements)
-    remarks = [_run_pytest_benchmark(folder)] if measured else ["nothing was timed"]
-    page, remark = _write_page(folder, loaded.run.id)
-    remarks.append(remark)
+    with ThreadPoolExecutor(1) as aside:  # nothing is timed any more: two things at once
+        replayed = aside.submit(_run_pytest_benchmark, folder, deadline_s) if measured else None
+        page, remark = _write_page(folder, loaded.run.id)
+        remarks = [replayed.result() if replayed else "nothing was timed", remark]
     counts = Counter(str(row.status) for row in bad) + Counter(str(r.status) for r in laws)
     remarks += [f"{number} {status}" for status, number in counts.items()]
     remarks += [f"a counterexample: {row.replay}" for row in laws if row.replay][:1]
@@ -74,7 +81,7 @@ def _deciding(rows: Sequence[Measurement]) -> Iterator[Measurement]:
     return (deciding_row(list(found.values())) for found in cells.values())
 
 
-def _run_pytest_benchmark(folder: Path) -> str:
+def _run_pytest_benchmark(folder: Path, deadline_s: float | None = None) -> str:
     """Hand the samples to pytest-benchmark in a process of its own; return what to say, if any."""
     if importlib.util.find_spec("pytest_benchmark") is None:
         return "pytest-benchmark is not installed: no pytest-benchmark.json"
@@ -84,10 +91,15 @@ def _run_pytest_benchmark(folder: Path) -> str:
         "--rootdir", str(ROOT), "--run", str(folder.resolve()),
         "--benchmark-json", str(target.resolve()), "--benchmark-quiet",
     ]  # fmt: skip
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=False, cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])},
-    )  # fmt: skip
+    left_s = None if deadline_s is None else max(deadline_s - clock.monotonic_s(), 0.0)
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, cwd=ROOT, timeout=left_s,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])},
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        target.unlink(missing_ok=True)  # half of it, or that of before
+        return f"budget: no time for pytest-benchmark.json; {shlex.join(command)}"
     no_tests = 5
     if done.returncode in (0, no_tests):
         return ""

@@ -17,6 +17,7 @@ from harness.isolation import End, Job, Pool, Report
 from harness.plan import Cell
 from harness.processors import environment_for
 from harness.proof import Common, Proof, Question
+from harness.proving import PRELOADED
 from harness.table import Table
 
 PATIENCE_S = 300.0
@@ -83,7 +84,7 @@ def in_children(
         method="forkserver",
         parallel=1,
         scratch=common.answers,
-        preload=("harness.__main__", "torch._dynamo", *loaded),
+        preload=PRELOADED + tuple(loaded),
         environment=environment_for(common.threads),
     )
     job = Job(session=session, common=common, units=units, timeout_s=lambda _: PATIENCE_S)

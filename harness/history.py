@@ -16,13 +16,11 @@ import subprocess
 import tarfile
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from harness import clock
-from harness.benchmark import Benchmark
 from harness.comparison import MARGIN, Comparison, Speed, compare
 from harness.contest import Rules
 from harness.duel import NO_TIME, Lost, Row, fight
@@ -153,15 +151,6 @@ def _finding(row: Row, again: Row | None) -> Finding:
 
 
 # -- the end of `bench --against` --------------------------------------------------------------
-
-
-def share_budget(bench: Benchmark) -> float | None:
-    """Leave a share of a run's budget for `against`; return the moment when all of it is spent."""
-    seconds = bench.options.budget_s
-    if seconds is None:
-        return None
-    bench.options = replace(bench.options, budget_s=(1 - SHARE) * seconds)
-    return clock.monotonic_s() + seconds
 
 
 def against(

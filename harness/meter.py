@@ -62,6 +62,10 @@ class Meter(TorchDispatchMode):
         for tensor in given:
             self._held.add(tensor, 0)
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # or the first call in a process imports torch's compiler, for seconds
+
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:  # fmt: skip

@@ -5,15 +5,17 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from harness.case import DTYPES, CaseError, ConvCase
 from harness.clock import COLD
-from harness.comparison import Comparison
 from harness.results import Measurement, Status
 from harness.selection import declines
 from harness.table import Table, UnknownName, with_oracle
 from harness.variant import Implementation, Need, Variant
+
+if TYPE_CHECKING:  # what it imports takes a second, and a timing process needs none of it
+    from harness.comparison import Comparison
 
 DIRECTIONS = ("forward", "backward")
 HOT, GRAPH = "l2=hot", "graph=1"

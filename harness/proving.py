@@ -22,10 +22,16 @@ MOST_AT_ONCE = 4
 PROBE_TIMEOUT_S = 30.0
 ORACLE_TIMEOUT_S = 300.0
 COMPILE_TIMEOUT_S = 240.0
+PRELOADED = ("harness.__main__", "harness.proof", "harness.ceilings")
 
 
 def prove(
-    table: Table, common: Common, cells: Iterable[Cell], threads: Sequence[int], cores: int
+    table: Table,
+    common: Common,
+    cells: Iterable[Cell],
+    threads: Sequence[int],
+    cores: int,
+    deadline_s: float | None = None,
 ) -> Iterator[tuple[Question | Cell, Report]]:
     """Yield what becomes of every question to the oracle, then of every cell.
 
@@ -35,6 +41,7 @@ def prove(
         cells: What is to be proved; those that share a proof are tried once.
         threads: Numbers of threads, one after the other.
         cores: How many processors there are.
+        deadline_s: Moment of `clock.monotonic_s` when what is left is OUT_OF_TIME.
     """
     questions: dict[str, dict[Question, None]] = {}
     contenders: dict[tuple[str, str], dict[Cell, None]] = {}
@@ -48,16 +55,18 @@ def prove(
         return COMPILE_TIMEOUT_S if {Need.COMPILER, Need.TRITON} & needs else PROBE_TIMEOUT_S
 
     asked = [list(units) for units in questions.values()]
-    yield from _ask("answer_session", asked, lambda _: ORACLE_TIMEOUT_S, table, common, cores)
+    workers = pool(common, cores, deadline_s)
+    yield from _ask("answer_session", asked, lambda _: ORACLE_TIMEOUT_S, table, common, workers)
     for count in threads:
         own = [[c for c in units if c.threads == count] for units in contenders.values()]
         here = replace(common, threads=count)
-        yield from _ask("probe_session", own, patience_s, table, here, cores)
+        workers = pool(here, cores, deadline_s)
+        yield from _ask("probe_session", own, patience_s, table, here, workers)
 
 
 def _ask(
     session: str, work: Sequence[Sequence[Any]], timeout_s: Callable[[Any], float], table: Table,
-    common: Common, cores: int,
+    common: Common, workers: Pool,
 ) -> Iterator[tuple[Any, Report]]:  # fmt: skip
     work = [units for units in work if units]
     jobs = [
@@ -65,7 +74,7 @@ def _ask(
             common=replace(common, plugins=plugins_of(table, common.plugins, units[0])))
         for units in work
     ]  # fmt: skip
-    for report in pool(common, cores).run(jobs):
+    for report in workers.run(jobs):
         yield work[report.job][report.unit], report
 
 
@@ -78,14 +87,15 @@ def plugins_of(table: Table, words: Iterable[str], unit: Cell | Question) -> tup
     return tuple(word for word in words if f"{PLUGIN}{word}" in origins)
 
 
-def pool(common: Common, cores: int) -> Pool:
-    """Return a pool of processes that start quickly."""
+def pool(common: Common, cores: int, deadline_s: float | None = None) -> Pool:
+    """Return a pool of processes that start quickly, until a moment of `clock.monotonic_s`."""
     loaded = [m for m in sys.modules if m.startswith(("impls.", "properties.laws."))]
     return Pool(
         method="forkserver",  # it has imported torch, and never touched a device
         # on a device one at a time: its memory and its time are measured
         parallel=max(1, min(MOST_AT_ONCE, cores)) if common.device == "cpu" else 1,
         scratch=common.answers,
-        preload=("harness.__main__", "torch._dynamo", *loaded),  # or each child imports them
+        preload=PRELOADED + tuple(loaded),  # or each child imports them
         environment=environment_for(common.threads),
+        deadline_s=deadline_s,
     )

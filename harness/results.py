@@ -49,6 +49,7 @@ class Status(StrEnum):
     TIMED_OUT = "TIMED_OUT"
     OUT_OF_MEMORY = "OUT_OF_MEMORY"
     THROTTLED = "THROTTLED"
+    NO_TIME = "NO_TIME"
 
 
 FAILED = (Status.REFUTED, Status.CRASHED, Status.TIMED_OUT, Status.OUT_OF_MEMORY)

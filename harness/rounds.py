@@ -1,11 +1,11 @@
-"""Rounds of timing processes: how many blocks a budget pays for, and who ended a process.
+"""Rounds of timing processes: what they say, and who ended one.
 
 Processes come in rounds: every cell has its first process before any has its second.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from harness import clock
@@ -15,68 +15,11 @@ from harness.plan import Cell, GroupKey
 from harness.processors import environment_for
 from harness.proof import Proof
 from harness.results import Status
-from harness.sampling import WARM_UP_CALLS, Ending, Fingerprints, Group, Setting
+from harness.sampling import Ending, Fingerprints, Group, Setting
 
-LEAST_BLOCKS = 3
-START_S = 4.0
 HANG_S = 30.0
 STATUSES = {End.TIMED_OUT: Status.TIMED_OUT, End.OUT_OF_MEMORY: Status.OUT_OF_MEMORY}
 """What the end of a process is in a row; any other is a crash."""
-ON_A_DEVICE = 4.0
-"""How many times longer a block takes there: the host's clock, and a rest after either sample."""
-
-
-class Budget:
-    """Time left, and how many blocks it pays for."""
-
-    def __init__(self, seconds: float | None, now: Callable[[], float] = clock.monotonic_s) -> None:
-        self._now, self._start, self.seconds = now, now(), seconds
-        self._pace = 1.0
-
-    @property
-    def left_s(self) -> float | None:
-        """Seconds left, None without a limit."""
-        return None if self.seconds is None else self.seconds - (self._now() - self._start)
-
-    @property
-    def spent_share(self) -> float:
-        """Which share of the budget is spent, 0 without a limit."""
-        return 0.0 if not self.seconds else (self._now() - self._start) / self.seconds
-
-    @property
-    def deadline_s(self) -> float | None:
-        """Moment of `clock.monotonic_s` when the budget ends."""
-        return None if self.seconds is None else self._start + self.seconds
-
-    def blocks(
-        self,
-        calls_ns: Mapping[GroupKey, Sequence[int]],
-        rounds: int,
-        most: int,
-        device: str = "cpu",
-    ) -> int:
-        """Return how many blocks a process may take when `rounds` of them are still to run."""
-        if self.left_s is None:
-            return most
-        fixed = START_S + sum(fixed_s(calls, device) for calls in calls_ns.values())
-        each_block = sum(block_s(calls, device) for calls in calls_ns.values())
-        able = (self.left_s / max(rounds, 1) / self._pace - fixed) / max(each_block, 1e-9)
-        return max(min(most, int(able)), min(LEAST_BLOCKS, most))
-
-    def learn(self, expected_s: float, actual_s: float) -> None:
-        """Take note how long a process took against what was expected."""
-        self._pace *= min(max(actual_s / max(expected_s, 1e-9), 0.2), 5.0)
-
-
-def block_s(calls_ns: Sequence[int], device: str = "cpu") -> float:
-    """Return the seconds of one block of contenders with these times per call."""
-    each = sum(max(clock.HEADROOM * clock.TARGET_NS, call) for call in calls_ns) / 1e9
-    return each if device == "cpu" else ON_A_DEVICE * each
-
-
-def fixed_s(calls_ns: Sequence[int], device: str = "cpu") -> float:
-    """Return the seconds a group takes beside its blocks: warming up, calibrating, checking."""
-    return 0.02 + 2 * block_s(calls_ns, device) + (WARM_UP_CALLS + 1) * sum(calls_ns) / 1e9
 
 
 def sample_process(

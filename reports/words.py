@@ -13,7 +13,7 @@ ICONS: Mapping[str, str] = {
     Outcome.HOLDS: "✓", Outcome.REFUTED: "✗", Outcome.UNSUPPORTED: "–",
     Outcome.MISTRUSTED: "?", Outcome.CRASHED: "!",
     Status.MEASURED: "✓", Status.NOT_SELECTED: "·", Status.TIMED_OUT: "…",
-    Status.OUT_OF_MEMORY: "▣", Status.THROTTLED: "≈",
+    Status.OUT_OF_MEMORY: "▣", Status.THROTTLED: "≈", Status.NO_TIME: "·",
 }  # fmt: skip
 Place = tuple[str, int, str]
 """Where and how something ran: a device, a number of threads, and flags."""

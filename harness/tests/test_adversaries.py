@@ -23,7 +23,7 @@ LOADED = [a.name for a in ATTACKS if a.function is None]
 FORWARD = [a for a in ATTACKS if a.direction == "forward"]
 WITHOUT_PAGE = (
     "from harness import conclusion as c, __main__ as m; "
-    "c._run_pytest_benchmark = lambda _: ''; c._write_page = lambda *_: (None, ''); "
+    "c._run_pytest_benchmark = lambda *_: ''; c._write_page = lambda *_: (None, ''); "
     "import sys; sys.exit(m.main(sys.argv[1:]))"
 )
 

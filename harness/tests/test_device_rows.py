@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from harness.benchmark import Benchmark, describe_run
+from harness.budget import ON_A_DEVICE, Budget, block_s
 from harness.comparison import Speed, compare, summarize
 from harness.contender import Sampled
 from harness.disturbances import Disturbance
@@ -15,7 +16,7 @@ from harness.options import Options
 from harness.plan import Selection, cell_of, grouped, make_plan
 from harness.proof import Proof
 from harness.results import Status, load_run
-from harness.rounds import ON_A_DEVICE, Budget, block_s, calls_of
+from harness.rounds import calls_of
 from harness.sampling import Ending
 from harness.table import load_table
 from harness.terminal import Progress
@@ -67,7 +68,7 @@ def test_a_failed_proof_is_a_row_of_every_mode(bench):
 
 def test_a_row_has_its_flags_its_kernels_and_the_hosts_times(bench):
     cell = bench.plan.cells[0]
-    bench._record_sampled(_sampled(cell, [1.7e9] * 5))
+    bench.record_sampled(_sampled(cell, [1.7e9] * 5))
     (row,) = load_run(bench.folder).measurements
     words = dict(word.split("=") for word in row.flags.split(","))
     assert words["l2"] == "cold"
@@ -85,7 +86,7 @@ def test_a_throttled_row_keeps_its_samples_and_is_not_judged(bench):
     for process, cell in itertools.product((0, 1), cells):
         slow = 1.5e9 if cell.placebo else 1.7e9
         rates = [1.7e9, 1.7e9, 1.7e9, slow, slow]
-        bench._record_sampled(_sampled(cell, rates, process))
+        bench.record_sampled(_sampled(cell, rates, process))
     rows = load_run(bench.folder).measurements
     throttled = [row for row in rows if row.placebo]
     assert {row.status for row in throttled} == {Status.THROTTLED}
@@ -103,7 +104,7 @@ def test_a_process_that_was_throttled_is_left_out_and_the_others_are_compared(be
     cells = [cell for cell in bench.plan.cells if cell.mode == "l2=cold"]
     for process, cell in itertools.product(range(3), cells):
         slow = 1.5e9 if process == 1 else 1.7e9
-        bench._record_sampled(_sampled(cell, [1.7e9, slow, slow, slow, 1.7e9], process))
+        bench.record_sampled(_sampled(cell, [1.7e9, slow, slow, slow, 1.7e9], process))
     assert not any(cell.group in {c.group for c in bench._unfinished()} for cell in cells)
     (judged,) = compare(bench.rows.values(), {"plain": "library"})
     assert (judged.status, judged.process, judged.ratio) == (Status.MEASURED, (0, 2), 1.0)
@@ -112,9 +113,9 @@ def test_a_process_that_was_throttled_is_left_out_and_the_others_are_compared(be
 def test_the_clock_of_the_run_is_that_of_all_its_rows(bench):
     first, second = [cell for cell in bench.plan.cells if not cell.placebo][:2]
     for process in range(3):
-        bench._record_sampled(_sampled(first, [1.7e9] * 5, process))
+        bench.record_sampled(_sampled(first, [1.7e9] * 5, process))
     # alike among themselves, and yet slower than everything else in the run
-    bench._record_sampled(_sampled(second, [1.4e9] * 5))
+    bench.record_sampled(_sampled(second, [1.4e9] * 5))
     assert bench.rows[second, 0].status is Status.THROTTLED
     assert bench.rows[first, 0].status is Status.MEASURED
 
@@ -122,7 +123,7 @@ def test_the_clock_of_the_run_is_that_of_all_its_rows(bench):
 def test_what_a_processors_system_says_of_its_clock_throttles_nothing(bench):
     bench.run = replace(bench.run, device="cpu")
     cell = bench.plan.cells[0]
-    bench._record_sampled(_sampled(cell, [1.7e9, 3e9, 2e9, 1e9, 2e9]))
+    bench.record_sampled(_sampled(cell, [1.7e9, 3e9, 2e9, 1e9, 2e9]))
     assert bench.rows[cell, 0].status is Status.MEASURED
     assert bench.rows[cell, 0].off_clock_blocks == ()
 
@@ -130,9 +131,9 @@ def test_what_a_processors_system_says_of_its_clock_throttles_nothing(bench):
 def test_other_kernels_than_in_the_proof_are_a_warning(bench):
     cell = bench.plan.cells[0].proved_as
     for same in ("conv",), ():  # nothing was to be learned from the second
-        bench._note_ending(0, 1, Ending(QUIET, {cell: same}))
+        bench.note_ending(0, 1, Ending(QUIET, {cell: same}))
     assert not [note for note in bench.run.notes if "warning" in note]
-    bench._note_ending(1, 1, Ending(QUIET, {cell: ("winograd",)}))
+    bench.note_ending(1, 1, Ending(QUIET, {cell: ("winograd",)}))
     (note,) = [note for note in bench.run.notes if "warning" in note]
     assert note.startswith(
         "warning: plain/library ran other kernels in process 1 than in its proof"

@@ -335,7 +335,7 @@ def onednn(*arguments, **keywords):
 def test_a_bench_run_against_another_ends_with_its_page(past, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.setattr(conclusion, "_run_pytest_benchmark", lambda _: "")
+    monkeypatch.setattr(conclusion, "_run_pytest_benchmark", lambda *_: "")
     monkeypatch.setattr(conclusion, "_write_page", lambda *_: (Path("page.html"), ""))
     _written(replace(past, run=replace(past.run, dirty="c0ffee")), Path("results") / past.run.id)
     words = ["bench", "--variant", "plain", "--case", CASE, "--laws", "none", "--processes", "1",

@@ -31,7 +31,7 @@ BENCH = [
 ]  # fmt: skip
 WITHOUT_PAGE = (
     "from harness import conclusion as c, __main__ as m; "
-    "c._run_pytest_benchmark = lambda _: ''; c._write_page = lambda *_: (None, ''); "
+    "c._run_pytest_benchmark = lambda *_: ''; c._write_page = lambda *_: (None, ''); "
     "import sys; sys.exit(m.main(sys.argv[1:]))"
 )
 WRITER = """

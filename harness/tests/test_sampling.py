@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from harness import clock, contender, graphs, processors, rounds, sampling
+from harness.budget import Budget, block_s
 from harness.case import ConvCase
 from harness.cuda_clock import PROOF_CYCLES, DeviceClock
 from harness.isolation import End, Report
@@ -13,7 +14,6 @@ from harness.plan import Cell, GroupKey, Selection, grouped, make_plan
 from harness.pool import TensorPool
 from harness.proof import Call, Common, Question, answer_session
 from harness.results import Status
-from harness.rounds import Budget
 from harness.sampling import Fingerprints, Group, Setting, sample_group
 from harness.table import Table, load_table
 from harness.tensors import make_tensors
@@ -282,15 +282,13 @@ def test_the_budget_learns_how_slow_the_machine_is():
     assert budget.blocks(calls, 1, 1000) == pytest.approx(before / 2, abs=6)
     now[0] = 70.0
     assert budget.left_s == 30.0
-    assert budget.spent_share == 0.7
-    assert Budget(None).spent_share == 0.0
     assert budget.deadline_s == 100.0
     assert Budget(None).deadline_s is None
 
 
 def test_short_calls_cost_a_whole_sample():
-    assert rounds.block_s([1, 1]) == 2 * clock.HEADROOM * clock.TARGET_NS / 1e9
-    assert rounds.block_s([10**9]) == 1.0
+    assert block_s([1, 1]) == 2 * clock.HEADROOM * clock.TARGET_NS / 1e9
+    assert block_s([10**9]) == 1.0
 
 
 def test_who_ends_the_process_is_left_out_and_the_others_are_timed_again():

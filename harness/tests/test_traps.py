@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from harness import ceilings, clock, contender, contest, results, rounds, sampling
+from harness import budget, ceilings, clock, contender, contest, results, sampling
 from harness.benchmark import describe_run
 from harness.case import ConvCase
 from harness.check import Refuted, Trial
@@ -144,7 +144,7 @@ def test_a_time_says_its_unit_in_its_name():
     names = [name for kind in records for name in _fields(kind)]
     timed = [n for n in names if re.search(r"time|duration|elapsed|seconds|samples_|median", n)]
     assert [n for n in timed if not n.endswith(("_ns", "_s", "samples", "calls_per_sample"))] == []
-    for function in (clock.monotonic_s, clock.processor_s, rounds.block_s, rounds.fixed_s):
+    for function in (clock.monotonic_s, clock.processor_s, budget.block_s, budget.fixed_s):
         assert function.__name__.endswith("_s")
 
 
