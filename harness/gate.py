@@ -22,19 +22,22 @@ from harness.table import Table
 
 PATIENCE_S = 300.0
 Unit = TypeVar("Unit")
+Needy = TypeVar("Needy")
 
 
 @contextmanager
 def answered(
-    questions: Sequence[Question], device: str = "cpu", threads: int = 1
-) -> Iterator[Common]:
+    questions: Sequence[Question], device: str = "cpu", threads: int = 1,
+    deadline_s: float | None = None,
+) -> Iterator[Common]:  # fmt: skip
     """Ask the oracle, in a process of its own; the answers are there while this lasts.
 
-    A question without an answer raises where the answer is read: `harness.proof.load_answer`.
+    A question without an answer raises where the answer is read: `harness.proof.load_answer`. At
+    `deadline_s`, a moment of `clock.monotonic_s`, the oracle is interrupted.
     """
     with tempfile.TemporaryDirectory(prefix="convharness-") as scratch:
         common = Common(plugins=(), device=device, threads=threads, answers=Path(scratch))
-        for _ in in_children("harness.proof:answer_session", common, questions):
+        for _ in in_children("harness.proof:answer_session", common, questions, deadline_s):
             pass
         yield common
 
@@ -65,6 +68,18 @@ def refusals(proofs: Mapping[Cell, Proof]) -> dict[Cell, str]:
     return {cell: proof.reason for cell, proof in proofs.items() if proof.reason}
 
 
+def unproved(
+    needed: Mapping[Needy, Sequence[Cell]], device: str = "cpu", threads: int = 1
+) -> dict[Needy, str]:  # fmt: skip
+    """Return whoever needs a cell that is not proved, each with the first reason."""
+    wrong = refusals(examine([c for cells in needed.values() for c in cells], device, threads))
+    return {
+        one: next(f"{c.implementation} on {c.case}: {wrong[c]}" for c in cells if c in wrong)
+        for one, cells in needed.items()
+        if any(cell in wrong for cell in cells)
+    }
+
+
 def cell_for(table: Table, variant: str, implementation: str, case: str, direction: str) -> Cell:
     """Return a cell of the table.
 
@@ -76,8 +91,8 @@ def cell_for(table: Table, variant: str, implementation: str, case: str, directi
 
 
 def in_children(
-    session: str, common: Common, units: Sequence[Unit]
-) -> Iterator[tuple[Unit, Report]]:  # fmt: skip
+    session: str, common: Common, units: Sequence[Unit], deadline_s: float | None = None
+) -> Iterator[tuple[Unit, Report]]:
     """Run `session` on every unit in children; what they print is kept out of the terminal."""
     loaded = [m for m in sys.modules if m.startswith(("impls.", "properties.laws."))]
     pool = Pool(
@@ -86,6 +101,7 @@ def in_children(
         scratch=common.answers,
         preload=PRELOADED + tuple(loaded),
         environment=environment_for(common.threads),
+        deadline_s=deadline_s,
     )
     job = Job(session=session, common=common, units=units, timeout_s=lambda _: PATIENCE_S)
     return ((units[report.unit], report) for report in pool.run([job]))

@@ -21,9 +21,11 @@ from scipy import stats
 from harness.case import CaseError, ConvCase
 from harness.comparison import CONFIDENCE, Comparison
 from harness.contest import Entry, Rules, compete, runner
+from harness.gate import cell_for
+from harness.plan import Cell
 from harness.proof import Call
 from harness.selection import declines
-from harness.table import load_table
+from harness.table import Table, load_table
 from harness.tensors import leaves, make_tensors
 from harness.variant import Implementation, Variant
 
@@ -68,6 +70,15 @@ class Ladder(NamedTuple):
         """Return the cases that the implementation computes, smallest first."""
         found = [enlarged(ConvCase.parse(self.case), self.axis, step) for step in self.steps]
         return [case for case in found if _is_computed(case, variant, implementation)]
+
+    def cells(self, table: Table) -> list[Cell]:
+        """Return what is timed, to be proved before."""
+        variant = table.variant(self.variant)
+        implementation = table.implementation(variant, self.implementation)
+        return [
+            cell_for(table, variant.name, implementation.name, str(case), self.direction)
+            for case in self.rungs(variant, implementation)
+        ]
 
 
 class Growth(NamedTuple):

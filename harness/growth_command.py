@@ -14,7 +14,7 @@ from harness.case import CaseError, ConvCase
 from harness.comparison import Comparison
 from harness.contest import Rules
 from harness.evidence import EVIDENCE, Evidence, Made
-from harness.gate import cell_for, examine, refusals
+from harness.gate import unproved
 from harness.growth import (
     AXES,
     COLUMNS,
@@ -26,8 +26,6 @@ from harness.growth import (
     cells_of,
     line_of,
 )
-from harness.plan import Cell
-from harness.proof import Proof
 from harness.selection import fastest
 from harness.table import Table
 from harness.terminal import write_lines
@@ -102,7 +100,7 @@ def _sweep(options: argparse.Namespace, table: Table, variants: Sequence[Variant
     failed: list[str] = []
     for variant in variants:
         some = ladders(options, table, variant)
-        bad = _refused(table, some, options.device)
+        bad = unproved({one: one.cells(table) for one in some}, options.device)
         failed += bad.values()
         good = [ladder for ladder in some if ladder not in bad]
         rows, null = growth.judge(good, rules, seed=0, device=options.device)
@@ -116,23 +114,6 @@ def _sweep(options: argparse.Namespace, table: Table, variants: Sequence[Variant
     if options.write:
         write_lines([f"kept in {evidence.save(EVIDENCE)}"])
     return int(bool(failed) or any(row.verdict is Verdict.BEYOND for row in found))
-
-
-def _refused(table: Table, some: Sequence[Ladder], device: str) -> dict[Ladder, str]:
-    """Return the ladders of which a rung is not proved, each with the reason."""
-    cells: dict[Cell, list[Ladder]] = {}
-    for ladder in some:
-        variant = table.variant(ladder.variant)
-        for case in ladder.rungs(variant, table.implementation(variant, ladder.implementation)):
-            name = ladder.implementation
-            cell = cell_for(table, variant.name, name, str(case), ladder.direction)
-            cells.setdefault(cell, []).append(ladder)  # ladders share their first rung
-    found: dict[Cell, Proof] = examine(list(cells), device)
-    bad: dict[Ladder, str] = {}
-    for cell, reason in refusals(found).items():
-        for ladder in cells[cell]:
-            bad.setdefault(ladder, f"{cell.case}: {reason}")
-    return bad
 
 
 def _words(options: argparse.Namespace) -> list[str]:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 import torch
 
-from harness import clock, contest, growth, growth_command, hunt, overgrowth
+from harness import clock, contest, gate, growth, growth_command, hunt, overgrowth
 from harness.__main__ import main
 from harness.case import CaseError, ConvCase
 from harness.comparison import compare
@@ -67,6 +67,9 @@ def counted(monkeypatch):
 
         monkeypatch.setattr(growth, "load_table", lambda: table)
         monkeypatch.setattr(growth, "compete", compete)
+        # children do not know what is planted here
+        for module in (hunt, overgrowth):
+            monkeypatch.setattr(module, "unproved", lambda *_: {})
         return table
 
     return play
@@ -175,11 +178,10 @@ def test_the_whole_interval_decides(low, high, verdict):
 
 def test_a_violation_is_confirmed_and_made_small(counted):
     table = counted()
-    variant = table.variant("plain")
-    found = overgrowth.confirmed(variant, _ladder("batch"), seed=0, deadline_s=1e18)
+    found = overgrowth.confirmed(table, _ladder("batch"), seed=0, deadline_s=1e18)
     case = ConvCase.parse(found.case)
     assert (case.n, case.c_in, case.c_out, case.spatial_dims) == (1, 1, 1, 1)
-    table = overgrowth.violations([found], 9, 0, MADE)
+    table = overgrowth.violations([found], {}, 9, 0, MADE)
     assert table.column("replay")[0].endswith(f"--axis batch --case '{found.case}'")
     assert "9 ladders of three sizes drawn from seed 0" in table.about
 
@@ -218,6 +220,26 @@ def test_the_search_finds_what_was_planted(counted, capsys, monkeypatch, tmp_pat
     assert (kept.implementation, kept.axis) == ("quadratic", "batch")
 
 
+def test_who_is_wrong_is_neither_timed_nor_called_slow(counted, capsys, monkeypatch, tmp_path):
+    table = counted()
+    monkeypatch.setattr(overgrowth, "EVIDENCE", tmp_path)
+    monkeypatch.setattr(hunt, "unproved", lambda needed: dict.fromkeys(needed, "output differs"))
+    monkeypatch.setattr(growth, "judge", lambda *_: pytest.fail("timed"))
+    ticks = itertools.count(step=40)
+    monkeypatch.setattr(clock, "monotonic_s", lambda: next(ticks))
+    options = argparse.ArgumentParser()
+    growth_command.add_arguments(options)
+    words = ["--search", "--variant", "plain", "--budget-s", "150", "--seed", "3", "--write"]
+    assert growth_command.run(options.parse_args(words), table) == 1
+    said = capsys.readouterr().out
+    assert "UNPROVED plain " in said
+    assert "BEYOND" not in said
+    (kept,) = load_evidence(tmp_path)
+    assert set(kept.column("verdict")) == {"UNPROVED"}
+    assert set(kept.column("replay")) == {"output differs"}
+    assert {one.variant for one in overgrowth._kept()} == {"plain"}
+
+
 def test_drawn_ladders_have_three_rungs_of_who_declares_a_cost():
     found = overgrowth.suspects(TABLE.variant("partial"), seed=0, count=4)
     assert len(found) == 4
@@ -235,12 +257,12 @@ def test_drawn_ladders_have_three_rungs_of_who_declares_a_cost():
 def test_a_wrong_implementation_is_not_timed(counted, capsys, monkeypatch, words):
     counted()
     # only the first rung, from which all sizes grow
-    monkeypatch.setattr(growth_command, "examine", lambda cells, _: {
+    monkeypatch.setattr(gate, "examine", lambda cells, *_: {
         cell: Proof(reason="output differs" if cell == cells[0] else "") for cell in cells
     })  # fmt: skip
     assert main(["growth", "--variant", "plain", *words]) == 1
     said = capsys.readouterr().out
-    assert "not timed: n1 c8>8" in said
+    assert "not timed: library on n1 c8>8" in said
     assert "output differs" in said
     assert "exponent" not in said
 

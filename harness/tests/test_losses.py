@@ -1,13 +1,15 @@
 """A loss is drawn, confirmed in a second run and made small; the clock is played by a function."""
 
+import argparse
+import itertools
 from datetime import UTC, datetime
 
 import pytest
 
-from harness import losses
+from harness import clock, gate, hunt, losses
 from harness.case import ConvCase
 from harness.comparison import compare
-from harness.evidence import Made
+from harness.evidence import Made, load_evidence
 from harness.losses import Suspect
 from harness.results import Measurement, Status
 from harness.table import load_table
@@ -48,6 +50,7 @@ def plays_clock(monkeypatch):
 
         monkeypatch.setattr(losses, "judge", judge)
         monkeypatch.setattr(losses, "_chosen", lambda *_: "short_tiles")
+        monkeypatch.setattr(losses, "unproved", lambda _: {})
         return asked
 
     return play
@@ -91,7 +94,7 @@ def test_a_loss_is_kept_with_the_line_that_repeats_it(plays_clock):
     plays_clock(lambda *_: 1.5)
     suspect = Suspect("tile_concat", "forward", LINE)
     loss = losses.confirmed(TABLE, suspect, 0, deadline_s=0.0)  # no time to make it smaller
-    table = losses.as_evidence([loss], looked=9, seed=0, made=MADE)
+    table = losses.as_evidence([loss], {}, looked=9, seed=0, made=MADE)
     assert table.column("smallest case") == (LINE,)
     assert table.column("replay")[0].endswith(f"--direction forward --case '{LINE}'")
     assert "9 layers drawn from seed 0" in table.about
@@ -104,3 +107,43 @@ def test_a_contest_is_between_the_reference_and_what_the_table_chooses():
     assert next(iter(runs)) == TABLE.variant("partial").reference.name
     for run in runs.values():
         run()
+
+
+def test_what_is_timed_is_proved_before_as_far_as_children_know_it():
+    (suspect,) = losses.suspects(TABLE.variant("partial"), seed=1, count=1)
+    cells = losses.cells_of(TABLE, suspect)
+    assert cells[0].implementation == TABLE.variant("partial").reference.name
+    assert len({cell.implementation for cell in cells}) == 2
+    assert gate.unproved({suspect: cells}) == {}
+    wrong = cells[1]._replace(implementation="no_such")
+    assert "no_such" in gate.unproved({suspect: [cells[0], wrong]})[suspect]
+
+
+def test_who_is_wrong_is_neither_timed_nor_a_loser_nor_a_winner(
+    plays_clock, monkeypatch, tmp_path, capsys
+):
+    asked = plays_clock(lambda *_: 0.5)
+    monkeypatch.setattr(losses, "_chosen", lambda *_: "box_filter")
+    guilty = []
+
+    def unproved(needed):
+        guilty.append(next(iter(needed)))
+        return {guilty[-1]: "box_filter on it: output differs"}
+
+    monkeypatch.setattr(hunt, "unproved", unproved)
+    monkeypatch.setattr(losses, "EVIDENCE", tmp_path)
+    ticks = itertools.count(step=10)
+    monkeypatch.setattr(clock, "monotonic_s", lambda: next(ticks))
+    parser = argparse.ArgumentParser()
+    losses.add_arguments(parser)
+    words = ["--variant", "partial", "--budget-s", "45", "--seed", "3", "--write"]
+    assert losses.run(parser.parse_args(words), TABLE) == 1
+    said = capsys.readouterr().out
+    assert "UNPROVED partial " in said
+    assert "LOSES" not in said
+    assert asked
+    assert not {case for case, *_ in asked} & {one.case for one in guilty}
+    (kept,) = load_evidence(tmp_path)
+    assert kept.column("ratio") == ("UNPROVED",) * len(set(guilty))
+    assert "output differs" in kept.column("replay")[0]
+    assert {case for *_, case in losses._kept()} == {one.case for one in guilty}
