@@ -78,7 +78,7 @@ def run(args: argparse.Namespace, table: Table) -> int:
                 bench.measure(whole.without_closing(1 - history.SHARE) if past else measuring)
             if past:
                 end_s = measuring.deadline_s
-                code = history.against(table, past, bench.folder, end_s, progress.say)
+                code = history.against(bench.table, past, bench.folder, end_s, progress.say)
         except KeyboardInterrupt:
             bench.note("interrupted: what was measured is kept")
             code = INTERRUPTED

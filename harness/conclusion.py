@@ -15,10 +15,12 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from harness import clock
 from harness.comparison import compare, deciding_row, summarize, summarize_placebo
 from harness.disturbances import flagged
+from harness.evidence import read_evidence
 from harness.judge import BAD
 from harness.plan import Cell, cell_of
 from harness.results import FAILED, Measurement, ResultsError, load_run
@@ -26,6 +28,8 @@ from harness.terminal import print_verdicts, write_lines
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = Path("reports/out")
+HISTORY = "history"
+"""The table of `bench --against`, kept with the run."""
 
 
 def conclude(folder: Path, *, as_json: bool, deadline_s: float | None = None) -> int:
@@ -64,6 +68,7 @@ def conclude(folder: Path, *, as_json: bool, deadline_s: float | None = None) ->
             "comparisons": [dataclasses.asdict(row) for row in comparisons],
             "means": [dataclasses.asdict(row) for row in means],
             "placebo": dataclasses.asdict(placebo),
+            "history": _history(folder),
         }
         sys.stderr.write("\n".join(remarks) + "\n")
         write_lines([json.dumps(answer, indent=1)])
@@ -72,6 +77,16 @@ def conclude(folder: Path, *, as_json: bool, deadline_s: float | None = None) ->
         if page:
             write_lines([f"report: {page}"])
     return int(bool(bad or laws))
+
+
+def _history(folder: Path) -> dict[str, Any] | None:
+    """Return what `--against` found, row by row; None where nothing was asked."""
+    path = folder / "evidence" / f"{HISTORY}.json"
+    if not path.exists():
+        return None
+    table = read_evidence(path)
+    rows = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
+    return {"title": table.title, "about": table.about, "rows": rows}
 
 
 def _deciding(rows: Sequence[Measurement]) -> Iterator[Measurement]:

@@ -74,10 +74,13 @@ def session(heat: Heat, cursor: Any) -> Callable[[Entry], Any]:
     """Return what samples one contest after another in this process."""
     del cursor
     torch.set_num_threads(heat.rules.threads)
-    clock.make_clock("cpu").burn_in(BURN_IN_S)
+    burnt: set[str] = set()
 
     def sample(entry: Entry) -> Samples:
         timer = clock.make_clock(entry.device)
+        if entry.device not in burnt:
+            timer.burn_in(BURN_IN_S)
+            burnt.add(entry.device)
         order = random.Random(f"{heat.seed}/{entry}/{heat.process}")
         return sampled(contest_of(entry), timer, heat.rules.blocks, order)
 

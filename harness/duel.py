@@ -30,7 +30,7 @@ from harness.contest import Rules
 from harness.gate import answered
 from harness.plan import Cell
 from harness.processors import environment_for
-from harness.proof import Answer, Call, Common, Question, load_answer, refutation_text
+from harness.proof import Answer, Call, Common, Question, answer_path, load_answer, refutation_text
 from harness.proof import compare as prove
 from harness.results import Measurement, Status
 from harness.table import Table
@@ -39,6 +39,8 @@ from harness.variant import Implementation, Role, Value
 
 THEN, NOW, AGAIN = "then", "now", "then again"
 NO_TIME = "no time was left"
+ORACLE_SHARE = 0.3
+"""Which share of the time the oracle may take for its answers."""
 START_S, PATIENCE_S, COMPILE_S, JOIN_S = 180.0, 60.0, 240.0, 5.0
 
 
@@ -58,10 +60,20 @@ class Row(NamedTuple):
 class Process:
     """A process of one checkout; `log` takes what it prints."""
 
-    def __init__(self, label: str, checkout: Path, device: str, threads: int, log: Path) -> None:
+    def __init__(
+        self, label: str, checkout: Path, device: str, threads: int, log: Path,
+        plugins: Sequence[str] = (),
+    ) -> None:  # fmt: skip
         self.label, self._log = label, log
         words = [str(checkout.resolve()), str(Path(str(clock.__file__)).resolve()), device]
-        command = [sys.executable, "-P", str(Path(side.__file__).resolve()), *words, str(threads)]
+        command = [
+            sys.executable,
+            "-P",
+            str(Path(side.__file__).resolve()),
+            *words,
+            str(threads),
+            *plugins,
+        ]
         with log.open("w", encoding="utf-8") as sink:
             self._process = subprocess.Popen(
                 command, cwd=checkout, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=sink,
@@ -119,6 +131,7 @@ class Process:
 def fight(
     table: Table, cells: Sequence[Cell], then: Path, now: Path, rules: Rules, *,
     device: str = "cpu", seed: int = 0, deadline_s: float | None = None,
+    plugins: tuple[str, ...] = (),
 ) -> list[Row]:  # fmt: skip
     """Time every cell of two checkouts against each other.
 
@@ -133,11 +146,20 @@ def fight(
         device: Where.
         seed: Of the orders.
         deadline_s: Moment of `clock.monotonic_s` when no further cell is begun.
+        plugins: What both sides load; a file of the second folder is that of either.
+
+    Raises:
+        Lost: a side failed before anything was measured.
     """
     reasons: dict[Cell, str] = {}
     measured: list[Measurement] = []
     questions = list(dict.fromkeys(Question(cell.variant, cell.case) for cell in cells))
-    with answered(questions, device, rules.threads) as common:
+    asked = clock.monotonic_s()
+    oracle_s = None if deadline_s is None else asked + ORACLE_SHARE * (deadline_s - asked)
+    with answered(questions, device, rules.threads, oracle_s, plugins) as common:
+        if _is_over(oracle_s):
+            late = (c for c in cells if not answer_path(common.answers, c.variant, c.case).exists())
+            reasons |= dict.fromkeys(late, NO_TIME)
         ends = _ends(rules.processes, deadline_s)
         for process, end_s in enumerate(ends):
             waiting = [cell for cell in cells if cell not in reasons]
@@ -193,6 +215,7 @@ def _sides(then: Path, now: Path, common: Common, process: int) -> Iterator[dict
         label: Process(
             label, checkout, common.device, common.threads,
             common.answers / f"{label.replace(' ', '_')}-{process}.log",
+            [_found_from(word, checkout, now) for word in common.plugins],
         )
         for label, checkout in checkouts.items()
     }  # fmt: skip
@@ -203,6 +226,14 @@ def _sides(then: Path, now: Path, common: Common, process: int) -> Iterator[dict
     finally:
         for one in started.values():
             one.end()
+
+
+def _found_from(word: str, checkout: Path, now: Path) -> str:
+    """Return a plug-in as a process in `checkout` finds it: one of the folder `now` is its own."""
+    path, root = Path(word).resolve(), now.resolve()
+    if not path.is_file():
+        return word  # a module
+    return str(checkout.resolve() / path.relative_to(root) if path.is_relative_to(root) else path)
 
 
 def _round(

@@ -28,7 +28,7 @@ Needy = TypeVar("Needy")
 @contextmanager
 def answered(
     questions: Sequence[Question], device: str = "cpu", threads: int = 1,
-    deadline_s: float | None = None,
+    deadline_s: float | None = None, plugins: tuple[str, ...] = (),
 ) -> Iterator[Common]:  # fmt: skip
     """Ask the oracle, in a process of its own; the answers are there while this lasts.
 
@@ -36,7 +36,7 @@ def answered(
     `deadline_s`, a moment of `clock.monotonic_s`, the oracle is interrupted.
     """
     with tempfile.TemporaryDirectory(prefix="convharness-") as scratch:
-        common = Common(plugins=(), device=device, threads=threads, answers=Path(scratch))
+        common = Common(plugins=plugins, device=device, threads=threads, answers=Path(scratch))
         for _ in in_children("harness.proof:answer_session", common, questions, deadline_s):
             pass
         yield common

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import shlex
 import subprocess
 import tarfile
@@ -22,16 +23,17 @@ from typing import Any, NamedTuple
 
 from harness import clock
 from harness.comparison import MARGIN, Comparison, Speed, compare
+from harness.conclusion import HISTORY
 from harness.contest import Rules
 from harness.duel import NO_TIME, Lost, Row, fight
 from harness.evidence import Cell as Entry
 from harness.evidence import Evidence, Made
 from harness.plan import Cell
+from harness.proving import plugins_of
 from harness.results import LoadedRun, Measurement, ResultsError, Run, Status, load_run
 from harness.table import Table
 
 ROOT = Path(__file__).resolve().parent.parent
-NAME = "history"
 SHARE = 0.4
 """Which share of a budget the comparison with an earlier run gets."""
 FIRST_LOOK = 0.7
@@ -105,9 +107,12 @@ def shared_cells(past: LoadedRun, present: LoadedRun) -> list[Cell]:
 
 def rerun(
     table: Table, past: LoadedRun, cells: Sequence[Cell], deadline_s: float | None = None, *,
-    root: Path = ROOT, rules: Rules, fighting: Fight = fight,
+    root: Path = ROOT, rules: Rules, fighting: Fight = fight, plugins: Sequence[str] = (),
 ) -> list[Finding]:  # fmt: skip
     """Time the code of an earlier run again beside this checkout; look twice where it is slower.
+
+    Who comes from one of the `plugins` is timed in processes of its own; where a side cannot load
+    it, its rows say so.
 
     Raises:
         Lost: the earlier code does not run.
@@ -116,9 +121,25 @@ def rerun(
     with taken_out(past.run.commit, root) as then:
 
         def timed(some: Sequence[Cell], seed: int, end_s: float | None) -> list[Row]:
-            return fighting(
-                table, some, then, root, rules, device=past.run.device, seed=seed, deadline_s=end_s
-            )
+            found: dict[Cell, Row] = {}
+            groups: dict[tuple[str, ...], list[Cell]] = {}
+            for cell in some:
+                groups.setdefault(plugins_of(table, plugins, cell), []).append(cell)
+            for words, own in sorted(groups.items()):
+                moment = clock.monotonic_s()
+                share = len(own) / (len(some) - len(found))
+                try:
+                    rows = fighting(
+                        table, own, then, root, rules, device=past.run.device, seed=seed,
+                        deadline_s=None if end_s is None else moment + share * (end_s - moment),
+                        plugins=words,
+                    )  # fmt: skip
+                except Lost as error:
+                    if not words:
+                        raise
+                    rows = [Row(cell, None, None, f"left out: {error}") for cell in own]
+                found |= {row.cell: row for row in rows}
+            return [found[cell] for cell in some]
 
         now, seed = clock.monotonic_s(), past.run.seed
         end_s = None if deadline_s is None else now + FIRST_LOOK * (deadline_s - now)
@@ -170,8 +191,9 @@ def against(
     if not reason:
         try:
             findings = rerun(
-                table, past, cells, deadline_s, root=root, rules=rules, fighting=fighting
-            )
+                table, past, cells, deadline_s, root=root, rules=rules, fighting=fighting,
+                plugins=json.loads(present.run.settings.get("plugins", "[]")),
+            )  # fmt: skip
         except Lost as error:
             reason = f"no comparison with run {past.run.id}: {error}"
     if reason:
@@ -186,6 +208,8 @@ def against(
     if not reason:
         late = sum(one.verdict == NO_TIME for one in findings)
         said = f"; no time was left for {late}: raise --budget-s" * (late > 0)
+        if new := len(_measured(present)) - len(cells):
+            said += f"; {new} cells of this run are not in that one"
         say(f"against {past.run.id}: {len(found)} regressions in {len(cells)} cells{said}")
     return int(bool(found))
 
@@ -198,7 +222,7 @@ def _as_duel(
     started: datetime,
 ) -> Evidence:
     return Evidence(
-        name=NAME,
+        name=HISTORY,
         title=f"Against the run {past.run.id}",
         about=(
             f"Time of this checkout over that of commit {past.run.commit[:12]}, which was timed "
@@ -230,7 +254,7 @@ def _as_history(
         if _key(cell) in now
     ]
     return Evidence(
-        name=NAME,
+        name=HISTORY,
         title=f"The run {past.run.id}, as history only",
         about=(
             f"It could not be timed again: {reason}. Ratios to the baseline as either run found "

@@ -1,6 +1,6 @@
 """One side of a duel between two checkouts: a process that imports one, and does as it is told.
 
-`harness.duel` runs this file as a script, `side.py CHECKOUT CLOCK DEVICE THREADS`, the same lines
+`harness.duel` runs this file as a script, `side.py CHECKOUT CLOCK DEVICE THREADS [PLUGIN]...`, the same lines
 and the same clock for both sides, so that they differ by what the checkouts hold. Of a checkout it
 asks for no more than `load_table`, `ConvCase.parse` and `Variant.call_keywords`: tensors come from
 the other end. Requests and answers are lines of JSON.
@@ -20,7 +20,9 @@ from typing import Any
 class Side:
     """What a process of one checkout holds: the table, the clock, and what it times at present."""
 
-    def __init__(self, checkout: str, clock_file: str, device: str, threads: str) -> None:
+    def __init__(
+        self, checkout: str, clock_file: str, device: str, threads: str, *plugins: str
+    ) -> None:  # fmt: skip
         sys.path.insert(0, checkout)
         import torch
 
@@ -31,7 +33,9 @@ class Side:
             raise ImportError(f"the harness comes from {origin}, outside of {checkout}")
         torch.set_num_threads(int(threads))
         self._torch, self._device = torch, device
-        self._table = harness.table.load_table()
+        self._table = harness.table.load_table(plugins)
+        if failed := [text for text in self._table.failures if text.startswith("plug-in ")]:
+            raise ImportError("; ".join(failed))
         self._clock = _load("convharness_clock", clock_file)
         if device != "cpu":  # the events' clock is imported by name: ours, for both sides
             sys.modules["harness.clock"] = harness.clock = self._clock  # type: ignore[attr-defined]

@@ -2,7 +2,7 @@
 
 import random
 
-from harness import contest
+from harness import clock, contest
 from harness.clock import CpuClock
 from harness.comparison import compare
 from harness.contest import Entry
@@ -22,6 +22,26 @@ def test_every_contest_is_divided_by_its_own_first():
     assert found["one", False].baseline == "a"
     assert found["two", False].baseline == "b"
     assert [row.ratio for row in found.values()] == [2.0, 1.0, 2.0, 1.0]
+
+
+def test_whichever_device_is_timed_is_burnt_in_once_a_process(monkeypatch):
+    burnt = []
+
+    class Timer(CpuClock):
+        def __init__(self, device):
+            super().__init__()
+            self.device = device
+
+        def burn_in(self, seconds):
+            burnt.append(self.device)
+            assert seconds > 0
+
+    monkeypatch.setattr(clock, "make_clock", Timer)
+    monkeypatch.setattr(contest, "contest_of", lambda _: {"a": lambda: None})
+    sample = contest.session(contest.Heat(0, contest.Rules(1, 1), 0), None)
+    for device in ("cuda", "cuda", "cpu"):
+        sample(Entry("m:f", "x", device))
+    assert burnt == ["cuda", "cpu"]
 
 
 def test_every_block_holds_one_sample_of_each_and_the_placebo():

@@ -3,6 +3,7 @@
 import contextlib
 import shutil
 import subprocess
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from harness.duel import Lost, Row
 from harness.evidence import read_evidence
 from harness.history import ONCE, REGRESSION, ROOT, SHAKY
 from harness.plan import Cell
-from harness.proof import Common
+from harness.proof import Common, answer_path
 from harness.results import LoadedRun, Measurement, Recorder, ResultsError, Status, load_run
 from harness.table import load_table
 
@@ -136,6 +137,9 @@ def test_a_regression_is_kept_with_the_run_and_in_the_exit_code(past, tmp_path):
     assert table.column("verdict") == (REGRESSION, "SAME")
     assert table.column("placebo")[0].startswith("1.0")
     assert "1 regressions in 2 cells" in said[-1]
+    shown = conclusion._history(folder)
+    assert [row["verdict"] for row in shown["rows"]] == [REGRESSION, "SAME"]
+    assert conclusion._history(folder / "evidence") is None
 
 
 @pytest.mark.parametrize(
@@ -210,7 +214,7 @@ def plays_processes(monkeypatch, tmp_path):
     now, timed, opened = [0.0], [], []
 
     @contextlib.contextmanager
-    def asked(questions, device, threads):
+    def asked(questions, device, threads, deadline_s=None, plugins=()):
         yield Common(plugins=(), device=device, threads=threads, answers=tmp_path)
 
     @contextlib.contextmanager
@@ -268,6 +272,73 @@ def test_a_side_that_is_lost_costs_one_cell_and_the_others_get_new_processes(pla
     assert [row.reason for row in rows] == ["", "now: ended with exit code 1", ""]
     assert opened == [0, 0, 1]
     assert timed == [(0, "a"), (0, "b"), (0, "c"), (1, "a"), (1, "c")]
+
+
+def test_an_oracle_that_is_late_costs_the_cells_it_did_not_answer(plays_processes, monkeypatch):
+    timed, _ = plays_processes({})
+    first, second = cells = _named("a", "b")
+    ended = []
+
+    @contextlib.contextmanager
+    def asked(questions, device, threads, deadline_s, plugins):
+        del questions, plugins
+        ended.append(deadline_s)
+        monkeypatch.setattr(clock, "monotonic_s", lambda: deadline_s + 0.1)
+        folder = Path(tempfile.mkdtemp())
+        answer_path(folder, first.variant, first.case).touch()
+        yield Common(plugins=(), device=device, threads=threads, answers=folder)
+
+    monkeypatch.setattr(duel, "answered", asked)
+    rows = duel.fight(TABLE, cells, Path(), Path(), Rules(1, 1), deadline_s=100.0)
+    assert ended == [pytest.approx(30.0)]
+    assert timed == [(0, "a")]
+    assert [row.reason for row in rows] == ["", duel.NO_TIME]
+    assert rows[1].cell == second
+
+
+# -- plug-ins ----------------------------------------------------------------------------------
+
+PLANTED = Path(__file__).with_name("planted.py")
+
+
+def test_who_comes_from_a_plug_in_is_timed_apart_or_said_to_be_left_out(past):
+    table, asked = load_table((str(PLANTED),)), []
+    right = CELL._replace(implementation="right")
+
+    def play(table, cells, then, now, rules, *, plugins, **_):
+        asked.append(([cell.implementation for cell in cells], plugins))
+        if plugins:
+            raise Lost("then: ImportError: plug-in planted.py is left out: no Kind")
+        return [Row(c, _comparison(1.0), _comparison(1.0, placebo=True)) for c in cells]
+
+    found = history.rerun(
+        table, past, [right, CELL], rules=FEW, fighting=play, plugins=[str(PLANTED)]
+    )
+    assert asked == [(["library"], ()), (["right"], (str(PLANTED),))]
+    assert [one.verdict for one in found] == [
+        "left out: then: ImportError: plug-in planted.py is left out: no Kind", "SAME"
+    ]  # fmt: skip
+
+
+def test_a_plug_in_of_the_checkout_is_that_of_either_side(tmp_path):
+    inside, then = tmp_path / "now" / "mine.py", tmp_path / "then"
+    inside.parent.mkdir()
+    inside.touch()
+    outside = tmp_path / "other.py"
+    outside.touch()
+    assert duel._found_from(str(inside), then, tmp_path / "now") == str(then / "mine.py")
+    assert duel._found_from(str(outside), then, tmp_path / "now") == str(outside)
+    assert duel._found_from("a.module", then, tmp_path / "now") == "a.module"
+
+
+def test_a_side_times_a_plug_in_and_says_which_it_cannot_load(tmp_path):
+    process = duel.Process("now", ROOT, "cpu", 1, tmp_path / "log", [str(PLANTED)])
+    process.answer(120.0)
+    process.end()
+    process = duel.Process("then", ROOT, "cpu", 1, tmp_path / "log", [str(tmp_path / "gone.py")])
+    with pytest.raises(Lost, match=r"then: ImportError: plug-in .*gone.py is left out"):
+        process.answer(120.0)
+    process.end()
 
 
 def test_a_process_that_is_gone_says_how(tmp_path):
