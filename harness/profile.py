@@ -28,7 +28,7 @@ from harness.results import Recorder, ResultsError, load_run
 from harness.table import Table
 from harness.tensors import make_tensors
 from harness.terminal import Progress, write_lines
-from harness.timeline import timeline
+from harness.timeline import kernel_table, memory_curve, timeline
 
 WARM_UP_CALLS = 3
 CALLS = 5
@@ -159,7 +159,10 @@ def _from_trace(cell: Cell, traces: Path) -> dict[str, Any]:
     newest = _newest(traces, _worker(cell))
     trace = json.loads(newest.read_text(encoding="utf-8"))
     name = f"{cell.variant}/{cell.implementation}"
-    return {"trace": newest.name, "timeline": timeline(trace, name)}
+    return {
+        "trace": newest.name, "timeline": timeline(trace, name),
+        "kernels": kernel_table(trace)[:LONGEST_TABLE], "memory": memory_curve(trace, name),
+    }  # fmt: skip
 
 
 def _worker(cell: Cell) -> str:

@@ -1,10 +1,10 @@
-"""Where the time of a call goes: what a profile says of computing, gaps, launches and operators."""
+"""Where the time and the memory of a call go: what a profile says of it."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -14,6 +14,9 @@ Profile: TypeAlias = list[dict[str, Any]] | str
 """The entries of a profile, or the sentence that says why there are none."""
 
 SHOWN = 20
+WIDE, HIGH = 640.0, 90.0
+"""Points of the curve of memory."""
+_REAL: Any = int | float
 PARTS = ("span_ns", "kernel_ns", "gap_ns", "launch_ns")
 """What a trace says of a call, as `harness.timeline` names it."""
 
@@ -40,7 +43,8 @@ def read_profile(run_folder: Path) -> Profile:
             for operator in entry["operators"]:
                 for name, kind in columns.items():
                     _expect(operator[name], kind, name)
-    except (KeyError, TypeError) as error:
+            _expect_panes(entry)
+    except (KeyError, TypeError, ValueError) as error:
         return f"profile.json is not a list of operator tables: {error}"
     return bounded(list(entries))
 
@@ -63,8 +67,48 @@ def _budget(entry: Mapping[str, Any]) -> dict[str, Any]:
         "operators": [
             op | {"share": op["self_ns"] / total if total else 0.0} for op in operators[:SHOWN]
         ],
+        "kernels": entry.get("kernels", []),
+        "memory": _memory(entry.get("memory", [])),
         "left_out": max(0, len(operators) - SHOWN),
     }
+
+
+def _expect_panes(entry: Mapping[str, Any]) -> None:
+    """Raise a TypeError, KeyError or ValueError unless kernels and memory are what they should be."""
+    for kernel in entry.get("kernels", []):
+        _expect(kernel["tensor_cores"], bool, "tensor_cores")
+        for name, kind in {
+            "name": str,
+            "grid": str,
+            "block": str,
+            "calls": int,
+            "ns": _REAL,
+        }.items():
+            _expect(kernel[name], kind, name)
+        for name in ("registers", "shared_bytes", "occupancy"):
+            if kernel[name] is not None:
+                _expect(kernel[name], _REAL, name)
+    for at, held in entry.get("memory", []):
+        _expect(at, _REAL, "memory")
+        _expect(abs(held), int, "memory")  # a call may free what was held before it
+
+
+def _memory(points: Sequence[Sequence[float]]) -> dict[str, Any] | None:
+    """Return a curve in steps as the points of a polyline, its peak and how long it took."""
+    if not points:
+        return None
+    peak, end = max(1, *(held for _, held in points)), max(1.0, points[-1][0])
+    low = min(0, *(held for _, held in points))
+    line, before = [f"0,{_height(0, low, peak)}"], 0.0
+    for at, held in points:
+        x = f"{WIDE * at / end:.1f}"
+        line += [f"{x},{_height(before, low, peak)}", f"{x},{_height(held, low, peak)}"]
+        before = held
+    return {"line": " ".join(line), "peak": peak, "end": before, "took_ns": end}
+
+
+def _height(held: float, low: float, peak: float) -> str:
+    return f"{1 + (HIGH - 2) * (peak - held) / (peak - low):.1f}"
 
 
 def _expect(value: object, kind: Any, name: str) -> None:
