@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
@@ -33,6 +31,8 @@ _DRAWN = (
     "implementation", "direction", "ratio", "ratio_low", "ratio_high", "verdict", "status", "no_claim",
 )  # fmt: skip
 MOST_DOTS = 1500
+MOST_MARKED, MOST_STARTS = 150, 24
+"""Blocks that are marked one by one; changes of the process that are named."""
 
 # Steps that a reader can multiply in the head, from fine to coarse.
 _TICKS = (
@@ -121,38 +121,47 @@ def _places(
     return places, headings, y
 
 
-def drift(frame: pd.DataFrame) -> Figure:
-    """Draw the pace of the machine in time order: every block of every process, 1 is usual."""
-    frame = frame.assign(position=np.arange(len(frame)))
-    starts = frame.groupby("process")["position"].min()
+def blocks(
+    points: pd.DataFrame, label: str, usual: float | None = None, least: float = 0.0
+) -> Figure:
+    """Draw a quantity block by block, one line per process, and its range where blocks share a place.
+
+    Args:
+        points: place, process, low, middle, high, in time order.
+        label: What stands beside the axis, with its unit.
+        usual: Where a line marks the usual value, if anywhere.
+        least: Half of the least height of the axis, as a share of the middle.
+    """
+    changes = points["process"].ne(points["process"].shift()).cumsum()
+    starts = points.groupby(changes)[["place", "process"]].first()
     with style():
         figure = Figure(figsize=(WIDTH, 1.9))
-        figure.subplots_adjust(left=0.065, right=0.99, bottom=0.16, top=0.95)
+        figure.subplots_adjust(left=0.075, right=0.99, bottom=0.16, top=0.95)
         axes = figure.subplots()
-        sns.lineplot(
-            data=frame, x="position", y="relative", units="process", estimator=None,
-            color=PALETTE["faster"], linewidth=1.1, ax=axes,
-        )  # fmt: skip
-        sns.scatterplot(
-            data=frame,
-            x="position",
-            y="relative",
-            s=9,
-            linewidth=0,
-            color=PALETTE["faster"],
-            ax=axes,
-        )
-        axes.axhline(1.0, color=PALETTE["quiet"], linewidth=0.8)
-        for place in list(starts)[1:]:
-            axes.axvline(place - 0.5, color=PALETTE["grid"], linewidth=0.8)
-        axes.set_xticks(list(starts), _process_names(starts.index, len(frame)))
-        for label in axes.get_xticklabels():
-            label.set_horizontalalignment("left")
+        for _, own in points.groupby(changes):
+            x = own["place"]
+            if (own["high"] > own["low"]).any():
+                axes.fill_between(x, own["low"], own["high"], color=PALETTE["grid"], linewidth=0)
+            axes.plot(x, own["middle"], color=PALETTE["faster"], linewidth=1.1)
+            if len(points) <= MOST_MARKED:
+                axes.plot(x, own["middle"], ".", color=PALETTE["faster"], markersize=3)
+        if usual is not None:
+            axes.axhline(usual, color=PALETTE["quiet"], linewidth=0.8)
+        if len(starts) <= MOST_STARTS:
+            for place in list(starts["place"])[1:]:
+                axes.axvline(place - 0.5, color=PALETTE["grid"], linewidth=0.8)
+            names = _process_names(starts["process"], len(points))
+            axes.set_xticks(list(starts["place"]), names)
+            for tick in axes.get_xticklabels():
+                tick.set_horizontalalignment("left")
+        else:
+            axes.set_xticks([])
         axes.grid(visible=False, axis="x")
-        axes.set(xlabel="", ylabel="time / usual time")
+        axes.set(xlabel="", ylabel=label)
         axes.margins(x=0.01)
+        middle = float(points["middle"].median())
         low, high = axes.get_ylim()
-        axes.set_ylim(min(low, 0.95), max(high, 1.05))
+        axes.set_ylim(min(low, middle * (1 - least)), max(high, middle * (1 + least)))
     return figure
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import math
-import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -30,7 +29,8 @@ CELL = ("variant", "case", "case_name", "direction", "dtype", "device", "threads
 # Whole numbers that may be missing.
 _COUNTS = (
     "peak_bytes", "saved_bytes", "baseline_peak_bytes",
-    "n", "c_in", "c_out", "spatial_dims", "taps", "macs",
+    "n", "c_in", "c_out", "spatial_dims", "taps", "macs", "useful_flop", "useful_bytes",
+    "issued_flop", "issued_bytes",
 )  # fmt: skip
 
 # Worst first: one refuted case refutes the law, whatever other rows of the same law say.
@@ -83,7 +83,7 @@ def cells_frame(
     """Return one row per cell and implementation, whatever became of it.
 
     Columns: the identity of the cell, `status`, `reason`, `proof`; medians, ratios and verdicts of
-    the comparison; bytes; the geometry of the case; `ratio_memory`, `macs_per_ns`; `replay` and
+    the comparison; bytes and operations; the geometry of the case; `ratio_memory`; `replay` and
     `timing` lines; `doubt` and `baseline_doubt`, the outcomes that keep the implementation and its
     baseline from claiming, if any; `no_claim`, the same in words; `anchor`, a stable id of the row.
     """
@@ -123,6 +123,7 @@ def cells_frame(
                     (r.saved_bytes for r in rows if r.saved_bytes is not None), default=None
                 ),
             }
+            | {name: getattr(row, name) for name in _COUNTS[9:]}
             | _compared_columns(comparison)
             | _geometry(row.case)
             | {
@@ -138,9 +139,6 @@ def cells_frame(
     if records:
         frame = frame.astype(dict.fromkeys(_COUNTS, "Int64"))
         frame["ratio_memory"] = _quotient(frame["peak_bytes"], frame["baseline_peak_bytes"])
-        # Backward does other work than the multiply-adds counted here.
-        macs = frame["macs"].where(frame["direction"] == "forward")
-        frame["macs_per_ns"] = _quotient(macs, frame["median_ns"])
     return frame
 
 
@@ -182,22 +180,6 @@ def case_labels(rows: Iterable[Measurement | Comparison]) -> dict[tuple[object, 
             ]
             labels[cell] = " · ".join([name or str(cell[places["case"]]), *extra])
     return labels
-
-
-def drift_frame(measurements: Iterable[Measurement]) -> pd.DataFrame:
-    """Return one row per process and block: how slow the machine was there.
-
-    `relative` is the median over all rows with a sample in that block of the sample divided by the
-    median of its row, so 1 is the usual pace and a slope is drift.
-    """
-    found: dict[tuple[int, int], list[float]] = {}
-    for row in measurements:
-        middle = median_ns([row])
-        if middle:
-            for block, sample in zip(row.block, row.samples_ns, strict=True):
-                found.setdefault((row.process, block), []).append(sample / middle)
-    paces = [(*key, statistics.median(values)) for key, values in sorted(found.items())]
-    return pd.DataFrame(paces, columns=["process", "block", "relative"])
 
 
 def means_frame(means: Sequence[GeometricMean], doubtful: Doubts) -> pd.DataFrame:
@@ -265,7 +247,7 @@ def _geometry(line: str) -> dict[str, object]:
     try:
         case = ConvCase.parse(line)
     except CaseError:
-        return dict.fromkeys(_COUNTS[3:], math.nan)
+        return dict.fromkeys(_COUNTS[3:9], math.nan)
     return {
         "n": case.n,
         "c_in": case.c_in,

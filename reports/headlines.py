@@ -12,6 +12,7 @@ import pandas as pd
 
 from harness.comparison import GeometricMean, Speed
 from harness.results import VariantCard
+from reports.advice import use
 from reports.doubt import Doubts
 from reports.words import DIRECTIONS, Place, word
 
@@ -63,6 +64,7 @@ def headline(
     return {
         "name": card.name,
         "entries": entries,
+        "use": use(entries),
         "reason": reason,
         "left_out": left_out,
         "baseline": ", ".join(sorted(baselines)),

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from reports.frame import records
-from reports.look import PALETTE, WIDTH, clipped, crossed, lines_named, style
+from reports.look import PALETTE, WIDTH, clipped, crossed, legible, lines_named, style
 from reports.words import word
 
 LONGEST = 44
@@ -48,7 +48,7 @@ def ratio_map(rows: pd.DataFrame) -> Figure:
     height = below + 0.1 + 0.27 * max(len(lines), 2)
     with style():
         figure = Figure(figsize=(WIDTH, height))
-        left = 0.15 + 0.061 * max(map(len, shown), default=0)
+        left = 0.2 + 0.066 * max(map(len, shown), default=0)
         figure.subplots_adjust(
             left=left / WIDTH, right=1 - 0.1 / WIDTH, bottom=below / height, top=1 - 0.08 / height
         )
@@ -56,7 +56,6 @@ def ratio_map(rows: pd.DataFrame) -> Figure:
         sns.heatmap(
             logs, ax=axes, cmap=sns.diverging_palette(243, 30, s=85, l=45, as_cmap=True),
             vmin=-reach, vmax=reach, cbar=False, linewidths=1, linecolor="none",
-            annot=np.vectorize(_short)(ratios), fmt="", annot_kws={"size": 8},
             mask=np.isnan(logs), xticklabels=False, yticklabels=False,
         )  # fmt: skip
         lines_named(axes, np.arange(len(shown)) + 0.5, shown, size=8.8)
@@ -66,6 +65,7 @@ def ratio_map(rows: pd.DataFrame) -> Figure:
                 ha="right", va="center", color=PALETTE["quiet"],
             )  # fmt: skip
         _mark(axes, logs, held, lines, labels)
+        _number(axes, ratios)
         axes.set(xlabel="", ylabel="")
         axes.grid(visible=False)
     return figure
@@ -93,6 +93,17 @@ def _mark(axes: Axes, logs: Any, held: Held, lines: list[str], labels: list[str]
             sure[line, column] = np.nan
     for line, column in np.argwhere(sure[:, :-1] * sure[:, 1:] < 0):
         axes.vlines(column + 1, line, line + 1, color=PALETTE["ink"], linewidth=2.2)
+
+
+def _number(axes: Axes, ratios: Any) -> None:
+    """Write the ratios into the cells, dark or white, whichever can be read on the colour."""
+    colours = axes.collections[0].to_rgba(np.log2(ratios))
+    for (line, column), ratio in np.ndenumerate(ratios):
+        if not math.isnan(ratio):
+            axes.text(
+                column + 0.5, line + 0.5, _short(ratio), size=8, ha="center", va="center",
+                color=legible(colours[line, column].tolist()),
+            )  # fmt: skip
 
 
 def no_ratio(status: str) -> str:

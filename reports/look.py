@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -121,6 +121,13 @@ def lines_named(axes: Axes, places: Iterable[float], names: Iterable[str], **loo
             -0.05 / width, place, name, transform=axes.get_yaxis_transform(), ha="right",
             va="center", **look,
         )  # fmt: skip
+
+
+def legible(colour: Sequence[float]) -> str:
+    """Return black or white, whichever has the higher contrast (as WCAG defines it) on a colour."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour[:3]]
+    luminance = sum(w * c for w, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+    return "#000000" if (luminance + 0.05) ** 2 > 0.05 * 1.05 else "#fefefe"
 
 
 def crossed(name: str, why: str, longest: int = LONGEST_NAME) -> str:

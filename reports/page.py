@@ -19,12 +19,13 @@ from harness.comparison import (
     Speed,
     summarize_placebo,
 )
-from harness.disturbances import flagged
 from harness.evidence import Evidence, load_evidence
 from harness.results import LoadedRun, VariantCard, load_run
 from reports import correctness, figures, frame, heat, ledger, relations, words
+from reports.advice import case_by_case, knowledge
 from reports.bounds import bounded
 from reports.budget import Profile, budgets, read_profile
+from reports.conditions import blocks_frame, curve, proofs, traces
 from reports.doubt import Doubts
 from reports.facts import Facts
 from reports.headlines import headline, no_number
@@ -89,6 +90,7 @@ def render(
     lines = relations.relations(facts.cards, run)
     errors = correctness.errors(run, facts.means, facts.doubtful)
     rates = ledger.rates(facts.cells)
+    blocks = blocks_frame(run.measurements)
     pictures = {table.name: picture(table) for table in evidence}
     return made.get_template("page.html").render(
         run=run.run,
@@ -101,13 +103,18 @@ def render(
             headline(card, facts.means, facts.cells, facts.doubtful, facts.places)
             for card in facts.cards
         ],
+        knowledge={card.name: knowledge(card, facts.cells, facts.laws) for card in facts.cards},
+        case_by_case={card.name: case_by_case(card, facts.cells) for card in facts.cards},
+        directions=list(words.DIRECTIONS.values()),
         choices={
             card.name: choices(card, run.measurements, frame.declared_baseline(card, run))
             for card in facts.cards
         },
         overview=_overview(facts),
         maps=_maps(facts),
-        drift=_drift(run),
+        traces=traces(blocks),
+        curves=_curves(blocks),
+        proofs=proofs(run),
         variants=[_variant(card, facts) for card in facts.cards],
         cases_run=sum(row.cases for row in run.verdicts),
         counterexamples=correctness.counterexamples(run),
@@ -119,7 +126,6 @@ def render(
         rate_plot=_rate_plot(rates, run),
         roof=_roof(rates, run),
         work=work(run, facts.doubtful),
-        disturbed=flagged(run.measurements),
         evidence=sorted(evidence, key=lambda table: not pictures[table.name]),
         pictures=pictures,
         profile=profile if isinstance(profile, str) else "",
@@ -177,15 +183,22 @@ def _found(mean: GeometricMean, doubtful: Doubts) -> str:
     return f"{name}: {words.format_ratio(mean.ratio)}{ends} {said}"
 
 
-def _drift(run: LoadedRun) -> Markup | None:
-    pace = frame.drift_frame(run.measurements)
-    if not len(pace):
-        return None
-    low, high = pace["relative"].min(), pace["relative"].max()
-    text = (
-        f"Block by block the time of everything lay between {low:.3f} and {high:.3f} of its median."
-    )
-    return svg(figures.drift(pace), "drift", "Pace of the machine in time order", text)
+def _curves(blocks: pd.DataFrame) -> dict[str, Markup]:
+    """Return what was known of every block as figures by name: pace, and clock where it can be read."""
+    drawn = {}
+    if len(blocks):
+        points = curve(blocks, "relative")
+        low, high = blocks["relative"].min(), blocks["relative"].max()
+        text = f"Block by block everything took between {low:.3f} and {high:.3f} of its usual time."
+        figure = figures.blocks(points, "time / usual time", usual=1.0, least=0.05)
+        drawn["pace"] = svg(figure, "pace", "Pace of the machine in time order", text)
+    if blocks["clock_ghz"].notna().any():
+        points = curve(blocks, "clock_ghz")
+        low, high = blocks["clock_ghz"].min(), blocks["clock_ghz"].max()
+        text = f"Block by block the clock ran at {low:.3f} to {high:.3f} GHz."
+        figure = figures.blocks(points, "clock, GHz", least=0.02)
+        drawn["clock"] = svg(figure, "clock", "Clock of the machine in time order", text)
+    return drawn
 
 
 def _relation_plot(lines: Sequence[dict[str, Any]]) -> Markup | None:
@@ -218,12 +231,12 @@ def _roof(rates: pd.DataFrame, run: LoadedRun) -> tuple[float, float] | None:
 def _rate_plot(rates: pd.DataFrame, run: LoadedRun) -> Markup | None:
     if not len(rates):
         return None
-    best = rates["macs_per_ns"].max()
-    text = f"{len(rates)} rows; the fastest performs {best:.3g} useful multiply-adds a nanosecond."
+    best = rates["rate"].max()
+    text = f"{len(rates)} rows; the fastest performs {best:.3g} useful operations a nanosecond."
     return svg(
         ledger.rate_figure(rates, _roof(rates, run)),
         "rates",
-        "Useful rate against intensity, forward",
+        "Rate against operations per byte, forward",
         text,
     )
 

@@ -258,6 +258,7 @@
       if (place.dataset.forest === "") redraw(place, meansNow(), [...chosen.values()].some(Boolean));
     }
   };
+  for (const one of document.querySelectorAll(".scripted")) one.hidden = false;
   for (const select of document.querySelectorAll("select.baseline")) {
     select.closest(".pick").hidden = false;
     select.addEventListener("change", () => choose(select.dataset.variant, select.value));

@@ -103,7 +103,7 @@ def test_ids_are_unique_and_every_link_leads_somewhere(page: str, structure: Str
 
 
 def test_figures_have_a_text_alternative_and_the_colours_of_the_page(page: str) -> None:
-    drawn = re.findall(r"<svg.*?</svg>", page, re.DOTALL)
+    drawn = re.findall(r"<svg viewBox.*?</svg>", page, re.DOTALL)
     assert len(drawn) == 10  # means, maps, pace, rates, relations, one forest per variant
     for one in drawn:
         assert 'role="img"' in one
@@ -147,7 +147,7 @@ def test_numbers_of_the_page_are_those_of_the_rows(data: dict[str, Any]) -> None
 def test_the_verdict_strip_says_how_much_and_for_how_many(structure: Structure) -> None:
     text = re.sub(r"\s+", " ", "".join(structure.words))
     line = (
-        r"by_taps is 1\.\d{3}× faster than eager \[1\.\d{3}, 1\.\d{3}\]; faster in 6 of 6 cells; "
+        r"by_taps is 1\.\d{3}× faster than eager \[1\.\d{3}, 1\.\d{3}\]; faster in 6 of 6 cases; "
     )
     assert re.search(line + r"memory −37 %", text)
     assert "nothing of this variant was timed in this run; triton is not available" in text
@@ -192,7 +192,7 @@ def test_rows_against_a_baseline_in_doubt_are_grey_and_say_so(tmp_path: Path) ->
         assert 'class="faster"' not in line
         assert 'class="slower"' not in line
     assert sum("✗ no claim: baseline refuted" in line for line in lines) >= 12
-    drawn = re.findall(r"<svg.*?</svg>", page, re.DOTALL)
+    drawn = re.findall(r"<svg viewBox.*?</svg>", page, re.DOTALL)
     names = [one for one in drawn if "(baseline refuted)" in one]
     assert len(names) == 4  # the means, a map per direction, the forest of the variant
     assert all("by_taps (mistrusted)" in one for one in names)  # its own doubt comes first
@@ -243,19 +243,34 @@ def test_a_profile_becomes_operator_tables(tmp_path: Path) -> None:
     assert f"aten::{HOSTILE}" in text
     assert "75 %" in text
     assert "not measurable here" in text  # its trace was not read
+    assert "the trace holds no kernel of a device" in text
+    assert "the trace holds no allocation" in text
     parts = {"span_ns": 3e6, "kernel_ns": 2e6, "gap_ns": 1e6}
-    kept = entry | {"operators": operators, "timeline": parts, "trace": HOSTILE}
+    kernel = {
+        "name": HOSTILE, "calls": 5, "ns": 1.5e6, "grid": "64x1x1", "block": "128x1x1",
+        "registers": 168, "shared_bytes": 2048, "occupancy": 37, "tensor_cores": True,
+    }  # fmt: skip
+    panes = {"kernels": [kernel], "memory": [[0.0, 1024], [2e6, 4096], [3e6, 0]]}
+    kept = entry | {"operators": operators, "timeline": parts, "trace": HOSTILE, **panes}
     path.write_text(json.dumps([kept]), encoding="utf-8")
     structure = Structure(write_page(tmp_path, tmp_path / "p.html").read_text("utf-8"))
     assert HOSTILE in "".join(structure.words)
     assert format_time(3e6) in structure.text
     assert "https://ui.perfetto.dev" in structure.links
+    assert "../../traces/profiled/%3Cscript%3Ealert%281%29%3C/script%3E" in structure.links
+    said = re.sub(r"\s+", " ", structure.text)
+    assert f"{HOSTILE}51.50 ms64x1x1128x1x11682.00 KiB37 %yes" in said
+    assert "at most 4.00 KiB more than before it, over 3.00 ms" in said
     for broken, said in {
         "[": "cannot be read",
         "[{}]": "not a list of operator tables: 'variant'",
         json.dumps([entry | {"operators": [{"name": 1}]}]): "name=1 is no str",
         json.dumps([kept | {"timeline": {"gap_ns": -1}}]): "gap_ns=-1 is no count",
         json.dumps([kept | {"timeline": []}]): "timeline=[] is no dict",
+        json.dumps([kept | {"kernels": [kernel | {"ns": "1"}]}]): "ns=1 is no int",
+        json.dumps([kept | {"kernels": 5}]): "not a list of operator tables",
+        json.dumps([kept | {"memory": [[1, 2, 3]]}]): "not a list of operator tables",
+        json.dumps([kept | {"memory": [[1, -(2**70)]]}]): "is no count",
     }.items():
         path.write_text(broken, encoding="utf-8")
         assert said in "".join(
@@ -280,7 +295,7 @@ def test_evidence_becomes_tables_with_their_origin(tmp_path: Path) -> None:
 
 def test_ceilings_that_were_measured_become_a_roof() -> None:
     rates = {"copy_bytes_per_s": 2e10, "float32_flop_per_s": 1e11}
-    assert ledger.roofs(rates, "float32") == (50.0, 20.0)
+    assert ledger.roofs(rates, "float32") == (100.0, 20.0)
     assert ledger.roofs(rates, "float16") is None
     assert ledger.roofs({**rates, "float32_flop_per_s": float("nan")}, "float32") is None
 
@@ -290,5 +305,5 @@ def test_a_run_with_ceilings_says_what_they_are(folder: Path, page: str, tmp_pat
     loaded = load_run(folder)
     rates = {"copy_bytes_per_s": 2e10, "float32_flop_per_s": 1e11}
     text = render(dataclasses.replace(loaded, run=dataclasses.replace(loaded.run, ceilings=rates)))
-    assert "20 bytes a nanosecond in a copy, 50 multiply-adds" in text
+    assert "20 GB/s in a copy (the slope), 100 GFLOP/s in a matrix product" in text
     assert "Not measurable here: the ceilings" not in text

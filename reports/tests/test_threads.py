@@ -53,10 +53,10 @@ def test_the_page_names_every_number_of_threads_and_draws_no_ceiling_of_one_of_t
     loaded: LoadedRun, several: LoadedRun
 ) -> None:
     one, both = render(loaded), render(several)
-    assert "20 bytes a nanosecond in a copy" in one
+    assert "20 GB/s in a copy" in one
     assert "of 3 blocks, 1 thread, seed" in one
     assert "faster than the baseline.</p>" in one
-    assert "20 bytes a nanosecond in a copy" not in both
+    assert "20 GB/s in a copy" not in both
     assert "or rows of several dtypes or numbers of threads" in both
     assert "of 3 blocks, 1 and 8 threads, seed" in both
     assert "device cpu, 1 and 8 threads." in both

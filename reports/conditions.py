@@ -1,0 +1,169 @@
+"""What went on around the blocks: pace, clock and stolen time, block by block."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from harness.comparison import median_ns
+from harness.disturbances import flagged
+from harness.results import FAILED, MOST_STEAL, LoadedRun, Measurement, Outcome, Status
+from reports.frame import CELL, grouped, row_anchor
+from reports.words import format_percent
+
+COLUMNS = ("process", "relative", "clock_ghz", "steal_share")
+WIDE, HIGH = 220.0, 28.0
+"""Points of a small curve."""
+MOST = 480
+"""Places of a curve; where there are more blocks, neighbours share one: their median and range."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trace:
+    """One quantity block by block: a small curve per process, and the same in words.
+
+    `lines` are the points of a polyline each, within `WIDE` by `HIGH`; empty where the machine does
+    not tell, and then `words` says so.
+    """
+
+    name: str
+    lines: tuple[str, ...]
+    words: str
+
+
+def blocks_frame(measurements: Iterable[Measurement]) -> pd.DataFrame:
+    """Return one row per block in the order in which they were taken: how the machine was there.
+
+    `relative` is the median over all rows with a sample in that block of the sample divided by the
+    usual time of its row, which is the median over processes: 1 is the usual pace, a slope drift,
+    and a process that is slow throughout stands out. `clock_ghz` is the frequency that the rows
+    recorded there, `steal_share` the share of stolen time; None where no row tells.
+    """
+    usual: dict[tuple[object, ...], float] = {}
+    visits: dict[tuple[object, ...], list[Measurement]] = {}
+    for rows in grouped(measurements).values():
+        if middle := median_ns(rows):
+            usual |= {(row_anchor(row), row.process): middle for row in rows if row.samples_ns}
+    for row in measurements:  # as they were written: group after group, process after process
+        if (row_anchor(row), row.process) in usual:
+            cell = (row.process, *(getattr(row, name) for name in CELL))
+            visits.setdefault(cell, []).append(row)
+    found = []
+    for (process, *_), rows in visits.items():
+        blocks = sorted({block for row in rows for block in row.block})
+        paces: dict[int, list[float]] = {block: [] for block in blocks}
+        clocks, stolen = dict[int, int](), dict[int, float]()
+        for row in rows:
+            middle = usual[row_anchor(row), row.process]
+            for block, sample in zip(row.block, row.samples_ns, strict=True):
+                paces[block].append(sample / middle)
+            clocks |= zip(row.block, row.block_clock_hz, strict=False)
+            stolen |= zip(row.block, row.block_steal_share, strict=False)
+        for block in blocks:
+            clock = clocks.get(block)
+            pace = statistics.median(paces[block])
+            found.append((process, pace, clock and clock / 1e9, stolen.get(block)))
+    return pd.DataFrame(found, columns=list(COLUMNS)).astype(
+        {"clock_ghz": "float64", "steal_share": "float64"}
+    )
+
+
+def traces(blocks: pd.DataFrame) -> list[Trace]:
+    """Return the curves of the trust strip: pace, clock, power, stolen time."""
+    return [
+        _trace("Pace", blocks, "relative", _pace, "no sample was taken"),
+        _trace(
+            "Clock", blocks, "clock_ghz", _clock,
+            "the system does not tell its frequency, as in most virtual machines",
+        ),
+        Trace(
+            name="Power", lines=(),
+            words="not measurable here: runs record no reading of power",
+        ),
+        _trace(
+            "Stolen time", blocks, "steal_share", _steal,
+            "the system does not tell what a hypervisor took",
+        ),
+    ]  # fmt: skip
+
+
+def proofs(run: LoadedRun) -> list[str]:
+    """Return the sentences that say what was checked before and beside the clock."""
+    timed = [row for row in run.measurements if row.samples_ns and not row.placebo]
+    cells = {(r.variant, r.implementation, r.case, r.direction, r.flags): r for r in timed}
+    proved = sum(bool(row.proof) for row in cells.values())
+    failed = sum(row.status in FAILED for row in run.measurements)
+    judged = dict.fromkeys(Outcome, 0)
+    for verdict in run.verdicts:
+        judged[verdict.status] += 1
+    throttled = sum(row.status is Status.THROTTLED for row in run.measurements)
+    said = [f"{proved} of {len(cells)} timed results agree with the oracle" if cells else ""]
+    if run.verdicts:
+        kept = ", ".join(f"{n} {outcome.lower()}" for outcome, n in judged.items() if n)
+        cases = sum(row.cases for row in run.verdicts)
+        said.append(f"laws by implementations: {kept}, in {cases:,} cases")
+    else:
+        said.append("no law was judged in this run")
+    said.append(f"{failed} rows failed" if failed else "")
+    said.append(f"{throttled} rows were throttled and are not compared" if throttled else "")
+    return [one for one in [*said, *flagged(run.measurements)] if one]
+
+
+def curve(blocks: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Return `place`, `process`, `low`, `middle`, `high` of a column, at most about `MOST` rows.
+
+    Blocks without a value are left out; neighbours of one process share a row where there are many.
+    """
+    known = blocks.assign(place=np.arange(len(blocks)))[blocks[column].notna().to_numpy()]
+    wide = max(1, math.ceil(len(known) / MOST))
+    bins = known.groupby([known["process"], known["place"] // wide], sort=False)
+    found = bins.agg(
+        place=("place", "mean"), low=(column, "min"), middle=(column, "median"),
+        high=(column, "max"),
+    )  # fmt: skip
+    return found.reset_index(level=0).reset_index(drop=True)
+
+
+def _trace(
+    name: str, blocks: pd.DataFrame, column: str, say: Callable[[Sequence[float]], str],
+    lack: str,
+) -> Trace:  # fmt: skip
+    known = [float(value) for value in blocks[column].dropna()]
+    if not known:
+        return Trace(name=name, lines=(), words=f"not measurable here: {lack}")
+    drawn = curve(blocks, column)
+    low, high = drawn["middle"].min(), drawn["middle"].max()
+    step = WIDE / max(1, len(blocks) - 1)
+    lines: list[list[str]] = []
+    before = None
+    for process, place, value in zip(
+        drawn["process"], drawn["place"], drawn["middle"], strict=True
+    ):
+        if process != before:
+            lines.append([])
+            before = process
+        # a curve of one value stays in the middle
+        share = (value - low) / (high - low) if high > low else 0.5
+        lines[-1].append(f"{place * step:.1f},{1 + (HIGH - 2) * (1 - share):.1f}")
+    return Trace(name=name, lines=tuple(" ".join(points) for points in lines), words=say(known))
+
+
+def _pace(values: Sequence[float]) -> str:
+    return f"{min(values):.2f} to {max(values):.2f} of the usual time"
+
+
+def _clock(values: Sequence[float]) -> str:
+    return f"{min(values):.2f} to {max(values):.2f} GHz, median {statistics.median(values):.2f} GHz"
+
+
+def _steal(values: Sequence[float]) -> str:
+    over = sum(value > MOST_STEAL for value in values)
+    return (
+        f"at most {format_percent(max(values))} of a block; "
+        f"above {format_percent(MOST_STEAL)} in {over} of {len(values)} blocks"
+    )
