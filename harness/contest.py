@@ -7,6 +7,7 @@ another.
 from __future__ import annotations
 
 import importlib
+import os
 import random
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -19,10 +20,10 @@ import torch
 from harness import clock
 from harness.comparison import Comparison, compare
 from harness.isolation import End, Job, Pool
-from harness.processors import environment_for
+from harness.processors import environment_for, processors_for
 from harness.proof import Call
 from harness.results import Measurement, Status
-from harness.sampling import BURN_IN_S
+from harness.sampling import BURN_IN_S, no_collection
 from harness.variant import Value
 
 PATIENCE_S = 300.0
@@ -77,6 +78,8 @@ def session(heat: Heat, cursor: Any) -> Callable[[Entry], Any]:
     burnt: set[str] = set()
 
     def sample(entry: Entry) -> Samples:
+        if entry.device == "cpu" and (chosen := processors_for(heat.rules.threads)):
+            os.sched_setaffinity(0, chosen)  # as processes of a benchmark run are
         timer = clock.make_clock(entry.device)
         if entry.device not in burnt:
             timer.burn_in(BURN_IN_S)
@@ -110,10 +113,11 @@ def sampled(
 
     counts = {key: clock.calibrate(timer, calls[key], repeated(key)) for key in runs}
     samples: dict[tuple[str, bool], list[int]] = {key: [] for key in runs}
-    for _ in range(blocks):
-        for key in order.sample(list(runs), len(runs)):
-            elapsed, _ = timer.sample(calls[key], [key] * counts[key])
-            samples[key].append(round(elapsed / counts[key]))
+    with no_collection():
+        for _ in range(blocks):
+            for key in order.sample(list(runs), len(runs)):
+                elapsed, _ = timer.sample(calls[key], [key] * counts[key])
+                samples[key].append(round(elapsed / counts[key]))
     return {key: (counts[key], samples[key]) for key in runs}
 
 

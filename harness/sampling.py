@@ -228,7 +228,7 @@ def sample_group(
         if not compiles(contender.implementation):
             require_no_memory(contender.call, pool.bound[0])
 
-    with torch.set_grad_enabled(backward), _no_collection(), contextlib.suppress(_Spoiled):
+    with torch.set_grad_enabled(backward), no_collection(), contextlib.suppress(_Spoiled):
         # Not the proved values: an answer remembered from now on shall be wrong in the last block.
         pool.refresh(group.blocks, proved=False)
         for number in range(len(contenders)):
@@ -265,7 +265,7 @@ def _kernels(table: Table, cell: Cell, common: Common) -> tuple[str, ...]:
     return ()
 
 
-class _no_collection:  # noqa: N801 - reads as a statement
+class no_collection:  # noqa: N801 - reads as a statement
     """Keep the garbage collector out of samples."""
 
     def __enter__(self) -> None:

@@ -1,5 +1,6 @@
 """Contests that begin with different names are each divided by their own first."""
 
+import gc
 import random
 
 from harness import clock, contest
@@ -38,17 +39,22 @@ def test_whichever_device_is_timed_is_burnt_in_once_a_process(monkeypatch):
 
     monkeypatch.setattr(clock, "make_clock", Timer)
     monkeypatch.setattr(contest, "contest_of", lambda _: {"a": lambda: None})
+    pinned = []
+    monkeypatch.setattr(contest, "processors_for", lambda threads: (7,) * threads)
+    monkeypatch.setattr(contest.os, "sched_setaffinity", lambda *given: pinned.append(given))
     sample = contest.session(contest.Heat(0, contest.Rules(1, 1), 0), None)
     for device in ("cuda", "cuda", "cpu"):
         sample(Entry("m:f", "x", device))
     assert burnt == ["cuda", "cpu"]
+    assert pinned == [(0, (7,))]
 
 
 def test_every_block_holds_one_sample_of_each_and_the_placebo():
-    now, calls = [0], []
+    now, calls, collecting = [0], [], []
 
     def takes(name, ns):
         def run():
+            collecting.append(gc.isenabled())
             calls.append(name)
             now[0] += ns
 
@@ -61,5 +67,7 @@ def test_every_block_holds_one_sample_of_each_and_the_placebo():
         ("quick", False): (1, [2_500_000] * 3),
         ("slow", True): (1, [4_000_000] * 3),
     }
+    assert not any(collecting[-9:])
+    assert gc.isenabled()
     last = calls[-9:]
     assert all(sorted(last[i : i + 3]) == ["quick", "slow", "slow"] for i in (0, 3, 6))
