@@ -11,15 +11,23 @@ import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
-from typing import NamedTuple
 
-from scipy import special
-
+from harness.inference import (
+    CONFIDENCE,
+    MARGIN,
+    Adjusted,
+    Estimate,
+    Speed,
+    adjusted_for,
+    estimated,
+    judged,
+)
 from harness.results import Measurement, Status
 
-CONFIDENCE = 0.95
-MARGIN = 0.03
+__all__ = [
+    "CONFIDENCE", "MARGIN", "Comparison", "GeometricMean", "PlaceboSummary", "Speed", "compare",
+    "deciding_row", "median_ns", "peak_bytes", "summarize", "summarize_placebo",
+]  # fmt: skip
 
 # What decides a cell that ended differently in different processes, first match first: a failure
 # anywhere outweighs numbers, numbers outweigh a process that was merely left out.
@@ -34,15 +42,6 @@ _DECIDING = (
     Status.NO_TIME,
     Status.NOT_SELECTED,
 )
-
-
-class Speed(StrEnum):
-    """What can be said about a ratio of times."""
-
-    FASTER = "FASTER"
-    SLOWER = "SLOWER"
-    SAME = "SAME"
-    UNRESOLVED = "UNRESOLVED"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,34 +137,6 @@ class PlaceboSummary:
     detectable_worst: float | None
 
 
-class _Adjusted(NamedTuple):
-    """A p-value adjusted for a family of so many rows."""
-
-    p_value: float
-    rows: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Estimate:
-    """A mean log ratio with its interval and tests; `half` is None for less than two processes."""
-
-    mean: float | None
-    count: int = 0
-    half: float | None = None
-    p_value: float | None = None
-    p_same: float = 1.0
-
-    def at(self, side: int) -> float | None:
-        """Return the lower (-1) or upper (1) end of the interval as a ratio."""
-        if self.mean is None or self.half is None:
-            return None
-        return math.exp(self.mean + side * self.half)
-
-    @property
-    def ratio(self) -> float | None:
-        return None if self.mean is None else math.exp(self.mean)
-
-
 def deciding_row(rows: Sequence[Measurement]) -> Measurement:
     """Return the row whose status and reason stand for a cell measured by several processes."""
     return min(rows, key=lambda row: _DECIDING.index(row.status))
@@ -218,10 +189,10 @@ def compare(
     ]
     estimates = [draft.estimate(margin) for draft in drafts]
     # The placebo is known to be null: it neither pads nor thins the family of real questions.
-    adjusted: dict[int, _Adjusted] = {}
+    adjusted: dict[int, Adjusted] = {}
     for placebo in (False, True):
         asked = [i for i, d in enumerate(drafts) if d.rows[0].placebo is placebo and not d.lack]
-        adjusted |= _adjust({i: estimates[i].p_value for i in asked})
+        adjusted |= adjusted_for({i: estimates[i].p_value for i in asked})
     return tuple(
         _comparison(draft, estimate, adjusted.get(i), margin)
         for i, (draft, estimate) in enumerate(zip(drafts, estimates, strict=True))
@@ -248,13 +219,13 @@ def summarize(
         found = [dict(zip(r.process, r.process_ratios, strict=True)) for r in counted]
         common = sorted(set.intersection(*(set(f) for f in found))) if found else []
         means = [statistics.fmean(math.log(f[p]) for f in found) for p in common]
-        estimate = _estimate(means, margin)
+        estimate = estimated(means, margin)
         if not means and found:  # no process saw all cells: a mean, but no interval
-            estimate = _Estimate(
+            estimate = Estimate(
                 mean=statistics.fmean(math.log(r.ratio) for r in counted if r.ratio)
             )
         drafts.append((rows, counted, means, estimate))
-    adjusted = _adjust({i: draft[3].p_value for i, draft in enumerate(drafts)})
+    adjusted = adjusted_for({i: draft[3].p_value for i, draft in enumerate(drafts)})
     return tuple(_geometric_mean(*draft, adjusted.get(i), margin) for i, draft in enumerate(drafts))
 
 
@@ -298,80 +269,6 @@ def _paired_logs(
     return logs
 
 
-def _estimate(logs: Sequence[float], margin: float) -> _Estimate:
-    if not logs:
-        return _Estimate(mean=None)
-    mean = statistics.fmean(logs)
-    if len(logs) == 1:
-        return _Estimate(mean=mean, count=1)
-    error, freedom = statistics.stdev(logs) / math.sqrt(len(logs)), len(logs) - 1
-    return _Estimate(
-        mean=mean,
-        count=len(logs),
-        half=float(special.stdtrit(freedom, (1 + CONFIDENCE) / 2)) * error,
-        p_value=2 * _upper_tail(abs(mean), error, freedom),
-        # Of the two one-sided tests against the margin the nearer end decides.
-        p_same=_upper_tail(math.log1p(margin) - abs(mean), error, freedom),
-    )
-
-
-def _upper_tail(distance: float, error: float, freedom: int) -> float:
-    if error == 0:  # processes agree to the last bit: the limit of the t-distribution
-        return 0.5 if distance == 0 else float(distance < 0)
-    return float(special.stdtr(freedom, -distance / error))
-
-
-def _adjust(p_values: Mapping[int, float | None]) -> dict[int, _Adjusted]:
-    from scipy import stats  # it takes a second to import, which few of our processes need
-
-    known = {i: p for i, p in p_values.items() if p is not None}
-    if not known:
-        return {}
-    adjusted = stats.false_discovery_control(list(known.values()))
-    return {i: _Adjusted(float(p), len(known)) for i, p in zip(known, adjusted, strict=True)}
-
-
-def _judge(
-    estimate: _Estimate, adjusted: _Adjusted | None, margin: float, of: str
-) -> tuple[Speed, str]:
-    """Return the verdict on an interval and the sentence that says why."""
-    alpha = 1 - CONFIDENCE
-    if estimate.mean is None or estimate.ratio is None:
-        return Speed.UNRESOLVED, "there is no ratio to judge"
-    if estimate.half is None or adjusted is None:
-        text = f"ratio {estimate.ratio:.4g} {of}, but an interval takes two processes, better five"
-        return Speed.UNRESOLVED, text
-    low, high = math.exp(estimate.mean - estimate.half), math.exp(estimate.mean + estimate.half)
-    found = f"ratio {estimate.ratio:.4g}, {CONFIDENCE:.0%} interval [{low:.4g}, {high:.4g}] {of}"
-    test = f"adjusted p = {adjusted.p_value:.2g} over {adjusted.rows} rows"
-    if estimate.p_same <= alpha:
-        return (
-            Speed.SAME,
-            f"{found} lies within {margin:.0%} of 1 (two one-sided tests, p = {estimate.p_same:.2g})",
-        )
-    if adjusted.p_value <= alpha and abs(estimate.mean) > estimate.half:
-        verdict = Speed.FASTER if estimate.mean < 0 else Speed.SLOWER
-        return verdict, f"{found} excludes 1; {test}"
-    more = f"about {_processes_needed(estimate, margin)} processes would tell"
-    if abs(estimate.mean) > estimate.half:
-        return Speed.UNRESOLVED, f"{found} excludes 1, but {test} does not; {more}"
-    return (
-        Speed.UNRESOLVED,
-        f"{found} holds 1 and reaches beyond the margin of {margin:.0%}; {test}; {more}",
-    )
-
-
-def _processes_needed(estimate: _Estimate, margin: float) -> int:
-    """Return how many processes should tell, were the ratio what it seems and as scattered.
-
-    Half-widths shrink with the root of the number; either 1 or the margin is to be excluded,
-    whichever is farther away.
-    """
-    distance = abs(estimate.mean or 0.0)
-    wanted = max(distance, math.log1p(margin) - distance)
-    return max(estimate.count + 1, math.ceil(estimate.count * ((estimate.half or 0) / wanted) ** 2))
-
-
 class _Draft:
     """A comparison before the rows of its family are known."""
 
@@ -384,8 +281,8 @@ class _Draft:
         self.logs = {} if Status.REFUTED in statuses else _paired_logs(rows, base)
         self.lack = self._lack()
 
-    def estimate(self, margin: float) -> _Estimate:
-        return _estimate([statistics.median(logs) for logs in self.logs.values()], margin)
+    def estimate(self, margin: float) -> Estimate:
+        return estimated([statistics.median(logs) for logs in self.logs.values()], margin)
 
     def _lack(self) -> str:
         """Return what keeps this comparison from being judged, empty where nothing does."""
@@ -399,12 +296,12 @@ class _Draft:
 
 
 def _comparison(
-    draft: _Draft, estimate: _Estimate, adjusted: _Adjusted | None, margin: float
+    draft: _Draft, estimate: Estimate, adjusted: Adjusted | None, margin: float
 ) -> Comparison:
     row, logs = deciding_row(draft.rows), draft.logs
     blocks = "-".join(map(str, sorted({len(values) for values in logs.values()})))
     of = f"over {len(logs)} processes of {blocks} blocks"
-    verdict, why = _judge(estimate, adjusted, margin, of)
+    verdict, why = judged(estimate, adjusted, margin, of)
     if draft.lack:
         kept = (
             "no ratio" if estimate.ratio is None else f"ratio {estimate.ratio:.4g} {of}, not judged"
@@ -442,14 +339,14 @@ def _geometric_mean(
     rows: list[Comparison],
     counted: list[Comparison],
     means: list[float],
-    estimate: _Estimate,
-    adjusted: _Adjusted | None,
+    estimate: Estimate,
+    adjusted: Adjusted | None,
     margin: float,
 ) -> GeometricMean:
     row = rows[0]
     cells = f"geometric mean of {len(counted)} of {len(rows)} cells"
     of = f"over {len(means)} processes that measured all, {cells}"
-    verdict, why = _judge(estimate, adjusted, margin, of)
+    verdict, why = judged(estimate, adjusted, margin, of)
     if not counted:
         why = f"no ratio in any of {len(rows)} cells; the first: {row.why}"
     memory = [

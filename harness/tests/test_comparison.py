@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from scipy import stats
 
-from harness import comparison
+from harness import inference
 from harness.comparison import (
     Comparison,
     Speed,
@@ -369,5 +369,5 @@ def test_ratios_are_never_averaged_arithmetically() -> None:
     [(0.01, 0.05, 33), (0.0, 0.02, 6), (0.1, 0.11, 7)],
 )
 def test_an_unresolved_row_says_how_many_processes_would_tell(mean, half, needed):
-    estimate = comparison._Estimate(mean=mean, count=5, half=half)
-    assert comparison._processes_needed(estimate, margin=0.03) == needed
+    estimate = inference.Estimate(mean=mean, count=5, half=half)
+    assert inference.processes_needed(estimate, margin=0.03) == needed
