@@ -7,8 +7,10 @@ as they come, so that a run that is killed keeps what it measured.
 from __future__ import annotations
 
 import dataclasses
+import gzip
 import json
 import os
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -327,7 +329,8 @@ class Recorder:
 def load_run(folder: str | Path) -> LoadedRun:
     """Read a results folder.
 
-    A last line cut short by a kill is left out and named in `damage`; any other damage raises.
+    Rows may lie packed, in `measurements.jsonl.gz` and `verdicts.jsonl.gz`, as kept runs do. A last
+    line cut short by a kill is left out and named in `damage`; any other damage raises.
 
     Raises:
         ResultsError: the folder, a file or a row is missing, foreign or damaged.
@@ -354,11 +357,18 @@ Row = TypeVar("Row", Measurement, Verdict)
 
 
 def _rows(kind: type[Row], path: Path, run_id: str, damage: list[str]) -> list[Row]:
+    packed = path.with_name(f"{path.name}.gz")
+    if path.exists() and packed.exists():
+        raise ResultsError(
+            f"{packed}: {path.name} lies beside it; only one of them can be the rows"
+        )
+    path = packed if packed.exists() else path
     if not path.exists():
         return []
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
+        data = path.read_bytes()
+        lines = (gzip.decompress(data) if path == packed else data).decode("utf-8").split("\n")
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise ResultsError(f"{path}: cannot be read: {error}") from error
     *whole, rest = lines
     if rest:

@@ -56,7 +56,7 @@ def knowledge(card: VariantCard, cells: pd.DataFrame, laws: pd.DataFrame) -> dic
         )
     for bad in (Outcome.REFUTED, Outcome.CRASHED, Outcome.MISTRUSTED):
         if counts[bad]:
-            checked.append(f"{counts[bad]} {words.word(bad)}")
+            checked.append(f"{counts[bad]} {words.word(bad)}, law by implementation")
     if len(own):
         unsure = own[(own["verdict"] == Speed.UNRESOLVED) & own["ratio"].notna()]
         if len(unsure):

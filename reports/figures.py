@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
@@ -138,13 +140,18 @@ def blocks(
         figure = Figure(figsize=(WIDTH, 1.9))
         figure.subplots_adjust(left=0.075, right=0.99, bottom=0.16, top=0.95)
         axes = figure.subplots()
-        for _, own in points.groupby(changes):
-            x = own["place"]
-            if (own["high"] > own["low"]).any():
-                axes.fill_between(x, own["low"], own["high"], color=PALETTE["grid"], linewidth=0)
-            axes.plot(x, own["middle"], color=PALETTE["faster"], linewidth=1.1)
-            if len(points) <= MOST_MARKED:
-                axes.plot(x, own["middle"], ".", color=PALETTE["faster"], markersize=3)
+        # a gap, not a line, leads from one process to the next
+        gaps = np.flatnonzero(changes.diff().to_numpy() > 0)
+        x, low, middle, high = (
+            np.insert(points[name].to_numpy(float), gaps, math.nan)
+            for name in ("place", "low", "middle", "high")
+        )
+        if (points["high"] > points["low"]).any():
+            axes.fill_between(x, low, high, color=PALETTE["grid"], linewidth=0)
+        marker = "." if len(points) <= MOST_MARKED else ""
+        axes.plot(
+            x, middle, marker=marker, color=PALETTE["faster"], linewidth=1.1, markersize=3
+        )  # fmt: skip
         if usual is not None:
             axes.axhline(usual, color=PALETTE["quiet"], linewidth=0.8)
         if len(starts) <= MOST_STARTS:
@@ -159,9 +166,8 @@ def blocks(
         axes.grid(visible=False, axis="x")
         axes.set(xlabel="", ylabel=label)
         axes.margins(x=0.01)
-        middle = float(points["middle"].median())
-        low, high = axes.get_ylim()
-        axes.set_ylim(min(low, middle * (1 - least)), max(high, middle * (1 + least)))
+        center, (bottom, top) = float(points["middle"].median()), axes.get_ylim()
+        axes.set_ylim(min(bottom, center * (1 - least)), max(top, center * (1 + least)))
     return figure
 
 

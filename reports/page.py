@@ -128,12 +128,22 @@ def render(
         work=work(run, facts.doubtful),
         evidence=sorted(evidence, key=lambda table: not pictures[table.name]),
         pictures=pictures,
+        tallies={table.name: _tally(table) for table in evidence},
         profile=profile if isinstance(profile, str) else "",
         budgets=budgets(profile),
         rows=frame.records(facts.cells),
         data=packed(_payload(facts, lambda item: str(strip.said(item)))),  # type: ignore[attr-defined]
         summary=embedded(summary(run, len(facts.cells), facts.means, facts.doubtful)),
     )
+
+
+def _tally(table: Evidence) -> list[tuple[str, int]]:
+    """Return how often every verdict of a table stands in it, where it has such a column."""
+    if "verdict" not in table.columns:
+        return []
+    place = table.columns.index("verdict")
+    kinds = Counter(words.word(str(row[place]).partition(":")[0]) for row in table.rows)
+    return sorted(kinds.items())
 
 
 def _by_process(settings: Mapping[str, str]) -> list[tuple[str, str]]:

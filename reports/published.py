@@ -1,23 +1,31 @@
 """The runs that are kept in docs/: `python3 -m reports.published [RUN NAME]` writes their pages again.
 
-A run is a folder of docs/runs/ as the benchmark wrote it; its page stands beside it. Given the
-folder of a run and a name, that run is kept first, in place of one of that name.
+A run is a folder of docs/runs/ with what its page is made from, rows packed by gzip where they are
+long; its page stands beside it. Given the folder of a run and a name, that run is kept first, in
+place of one of that name.
 """
 
 from __future__ import annotations
 
+import gzip
 import re
 import shutil
 import sys
 from pathlib import Path
 
-from harness.results import load_run
+from harness.results import ResultsError, load_run
 from reports.index import write_index
 from reports.page import write_page
 from reports.payload import unpacked
 
 RUNS = Path(__file__).parents[1] / "docs" / "runs"
-KEPT = ("run.json", "measurements.jsonl", "verdicts.jsonl", "profile.json", "evidence/*.json")
+KEPT = (
+    "run.json", "measurements.jsonl", "measurements.jsonl.gz", "verdicts.jsonl",
+    "verdicts.jsonl.gz", "profile.json", "evidence/*.json",
+)  # fmt: skip
+_NAME = re.compile(r"[A-Za-z0-9_-]+")
+LONG = 100_000
+"""Bytes from which on a file of rows is packed."""
 _DATA = re.compile(r'(<script type="text/plain" id="data">)([^<]*)(</script>)')
 
 
@@ -45,16 +53,25 @@ def decompressed(page: str) -> tuple[str, object]:
 def keep(run: Path, name: str, folder: Path = RUNS) -> None:
     """Copy what the page of `run` is made from to `folder`, in place of what has that name.
 
+    Rows that are long are packed, into the same bytes for the same rows and build of zlib.
+
     Raises:
         ResultsError: the run cannot be read.
     """
+    if not _NAME.fullmatch(name):
+        raise ResultsError(f"name={name!r} is no name of a folder: letters, digits, - and _ are")
     load_run(run)
     target = folder / name
     if target.exists():
         shutil.rmtree(target)
     (target / "evidence").mkdir(parents=True)
     for path in sorted(path for kind in KEPT for path in run.glob(kind)):
-        shutil.copyfile(path, target / path.relative_to(run))
+        copy = target / path.relative_to(run)
+        if path.suffix == ".jsonl" and path.stat().st_size >= LONG:
+            packed = gzip.compress(path.read_bytes(), compresslevel=9, mtime=0)
+            copy.with_name(f"{copy.name}.gz").write_bytes(packed)
+        else:
+            shutil.copyfile(path, copy)
 
 
 def main(arguments: list[str]) -> int:
@@ -62,9 +79,15 @@ def main(arguments: list[str]) -> int:
     if len(arguments) not in (0, 2):
         sys.stderr.write("usage: python3 -m reports.published [RUN NAME]\n")
         return 2
-    if arguments:
-        keep(Path(arguments[0]), arguments[1])
-    for page in write_pages():
+    try:
+        if arguments:
+            run = Path(arguments[0])
+            keep(run if run.exists() else Path("results") / run, arguments[1])
+        pages = write_pages()
+    except ResultsError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    for page in pages:
         sys.stdout.write(f"{page}\n")
     return 0
 

@@ -1,5 +1,6 @@
 """Rows survive a kill, and damage is never read as data."""
 
+import gzip
 import json
 from dataclasses import asdict, replace
 
@@ -95,3 +96,18 @@ def test_a_device_that_is_not_there_is_refused(monkeypatch):
     assert choose_device("auto") == "cpu"
     with pytest.raises(ValueError, match="device='cuda' needs a CUDA device"):
         choose_device("cuda")
+
+
+def test_packed_rows_are_read_and_damage_to_them_is_named(folder):
+    path = folder / "measurements.jsonl"
+    packed, rows = path.with_name(f"{path.name}.gz"), path.read_bytes()
+    packed.write_bytes(gzip.compress(rows))
+    with pytest.raises(ResultsError, match="only one of them can be the rows"):
+        load_run(folder)
+    path.unlink()
+    assert load_run(folder).measurements == (ROW,)
+    whole = packed.read_bytes()
+    for damaged in (whole[:-9], b"no gzip at all", whole[:12] + b"\xff" * 8 + whole[20:]):
+        packed.write_bytes(damaged)
+        with pytest.raises(ResultsError, match=r"measurements.jsonl.gz: cannot be read"):
+            load_run(folder)

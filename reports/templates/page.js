@@ -223,7 +223,7 @@
   };
   const tell = (row) => {
     const line = document.getElementById(row.anchor), cells = line.cells, details = line.querySelector("details");
-    [row.ratio, row.ratio_low, row.ratio_high].forEach((v, i) => { cells[7 + i].textContent = ratio(v); });
+    cells[7].textContent = ratio(row.ratio); cells[8].textContent = row.ratio_low === null ? "" : `[${ratio(row.ratio_low)}, ${ratio(row.ratio_high)}]`;
     const spoiled = noClaim(row);
     line.classList.toggle("base", row.is_baseline && !spoiled); line.classList.toggle("doubtful", Boolean(spoiled));
     cells[2].firstChild.textContent = row.implementation + (row.placebo ? " (placebo)" : row.is_baseline ? " (baseline)" : "");

@@ -47,7 +47,7 @@ def test_what_was_not_timed_or_judged_is_said(facts: Facts) -> None:
     cards = {card.name: card for card in facts.cards}
     partial = knowledge(cards["partial"], facts.cells, facts.laws)
     assert partial["checked"][0].startswith("44 of 44 timed results")
-    assert "1 mistrusted" in partial["checked"]
+    assert "1 mistrusted, law by implementation" in partial["checked"]
     assert "triton is not available: no CUDA device" in partial["unknown"]
     crashed = next(one for one in partial["unknown"] if one.startswith("compiled: crashed"))
     assert "in 2 rows (RuntimeError" in crashed

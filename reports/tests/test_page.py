@@ -257,7 +257,6 @@ def test_a_profile_becomes_operator_tables(tmp_path: Path) -> None:
     assert HOSTILE in "".join(structure.words)
     assert format_time(3e6) in structure.text
     assert "https://ui.perfetto.dev" in structure.links
-    assert "../../traces/profiled/%3Cscript%3Ealert%281%29%3C/script%3E" in structure.links
     said = re.sub(r"\s+", " ", structure.text)
     assert f"{HOSTILE}51.50 ms64x1x1128x1x11682.00 KiB37 %yes" in said
     assert "at most 4.00 KiB more than before it, over 3.00 ms" in said
@@ -290,7 +289,7 @@ def test_evidence_becomes_tables_with_their_origin(tmp_path: Path) -> None:
     assert BREAKOUT not in page
     for part in ("Mutants", "12,345", "make coffee", "c0ffeec0ffee", "2026-01-31"):
         assert part in page
-    assert "This run carries no evidence" not in page
+    assert "This run carries no studies" not in page
 
 
 def test_ceilings_that_were_measured_become_a_roof() -> None:

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from harness.results import ResultsError, load_run
+from reports import published as published_module
 from reports.index import NAME
 from reports.published import RUNS, decompressed, keep, main, published, write_pages
 from reports.tests.sample_run import make_run
 
-MOST_BYTES = 500_000
+MOST_BYTES, MOST_PAGE_BYTES = 1_000_000, 5_000_000
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +45,7 @@ def test_a_kept_run_is_small_whole_and_of_committed_code(run: Path) -> None:
     assert not loaded.damage
     assert not loaded.run.dirty
     assert sum(path.stat().st_size for path in run.rglob("*") if path.is_file()) < MOST_BYTES
+    assert (RUNS / f"{run.name}.html").stat().st_size < MOST_PAGE_BYTES
 
 
 def test_a_page_in_which_one_number_was_changed_is_told_from_its_raw_results(
@@ -81,6 +83,37 @@ def test_a_run_is_kept_without_what_its_page_does_not_need_in_place_of_an_older_
     assert names == {"run.json", "measurements.jsonl", "verdicts.jsonl", "evidence"}
     pages = write_pages(tmp_path / "kept", tmp_path)
     assert [page.name for page in pages] == ["name.html", NAME]
+
+
+def test_long_rows_are_packed_and_give_the_same_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run(tmp_path / "run", variants=1, processes=2, blocks=3)
+    keep(run, "plain", tmp_path / "kept")
+    monkeypatch.setattr(published_module, "LONG", 1)
+    keep(run, "packed", tmp_path / "kept")
+    names = {path.name for path in (tmp_path / "kept" / "packed").iterdir()}
+    assert names == {"run.json", "measurements.jsonl.gz", "verdicts.jsonl.gz", "evidence"}
+    (packed, plain, _) = write_pages(tmp_path / "kept", tmp_path)
+    assert packed.read_bytes() == plain.read_bytes()
+    keep(tmp_path / "kept" / "packed", "again", tmp_path / "kept")
+    one, two = (tmp_path / "kept" / n / "measurements.jsonl.gz" for n in ("packed", "again"))
+    assert one.read_bytes() == two.read_bytes()
+
+
+@pytest.mark.parametrize("name", ["..", "a/b", "", "a.b"])
+def test_a_name_that_leads_elsewhere_is_refused(tmp_path: Path, name: str) -> None:
+    run = make_run(tmp_path / "run", variants=1, processes=2, blocks=3)
+    with pytest.raises(ResultsError, match="is no name of a folder"):
+        keep(run, name, tmp_path / "kept")
+    assert run.exists()
+
+
+def test_a_run_that_cannot_be_kept_is_one_clear_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["no-such-run", "name"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: results/no-such-run/run.json: cannot be read")
+    assert said.count("\n") == 1
 
 
 def test_what_is_no_run_is_not_kept(tmp_path: Path) -> None:
