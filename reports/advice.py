@@ -12,6 +12,11 @@ from harness.comparison import Speed
 from harness.results import Outcome, VariantCard
 from reports import frame, words
 
+_SHOWN = (
+    "label", "direction", "implementation", "ratio", "ratio_low", "ratio_high", "verdict",
+    "baseline_median_ns", "anchor",
+)  # fmt: skip
+
 
 def use(entries: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return whom to use for what: an implementation that is faster for sure, else the baseline.
@@ -94,7 +99,7 @@ def case_by_case(card: VariantCard, cells: pd.DataFrame) -> list[dict[str, Any]]
     ]  # fmt: skip
     oracles = {item.name for item in card.implementations if item.kind == "oracle"}
     found: dict[str, dict[str, dict[str, Any]]] = {}
-    for row in frame.records(own):
+    for row in frame.records(own[list(_SHOWN)]):
         line = found.setdefault(row["label"], {})
         best = line.get(row["direction"])
         better = best is None or row["ratio"] < best["ratio"]

@@ -9,11 +9,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from markupsafe import Markup
 
 from harness.comparison import median_ns
 from harness.disturbances import flagged
 from harness.results import FAILED, MOST_STEAL, LoadedRun, Measurement, Outcome, Status
+from reports import figures
 from reports.frame import CELL, grouped, row_anchor
+from reports.vector import svg
 from reports.words import format_percent
 
 COLUMNS = ("process", "relative", "clock_ghz", "steal_share")
@@ -127,6 +130,24 @@ def curve(blocks: pd.DataFrame, column: str) -> pd.DataFrame:
         high=(column, "max"),
     )  # fmt: skip
     return found.reset_index(level=0).reset_index(drop=True)
+
+
+def curves(blocks: pd.DataFrame) -> dict[str, Markup]:
+    """Return what was known of every block as figures by name: pace, and clock where it can be read."""
+    drawn = {}
+    if len(blocks):
+        points = curve(blocks, "relative")
+        low, high = blocks["relative"].min(), blocks["relative"].max()
+        text = f"Block by block everything took between {low:.3f} and {high:.3f} of its usual time."
+        figure = figures.blocks(points, "time / usual time", usual=1.0, least=0.05)
+        drawn["pace"] = svg(figure, "pace", "Pace of the machine in time order", text)
+    if blocks["clock_ghz"].notna().any():
+        points = curve(blocks, "clock_ghz")
+        low, high = blocks["clock_ghz"].min(), blocks["clock_ghz"].max()
+        text = f"Block by block the clock ran at {low:.3f} to {high:.3f} GHz."
+        figure = figures.blocks(points, "clock, GHz", least=0.02)
+        drawn["clock"] = svg(figure, "clock", "Clock of the machine in time order", text)
+    return drawn
 
 
 def _trace(

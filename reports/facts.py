@@ -71,7 +71,7 @@ def _sorted(cells: pd.DataFrame, cards: Sequence[VariantCard]) -> pd.DataFrame:
     """Return the rows variant by variant, those that were never tried last."""
     order = {card.name: number for number, card in enumerate(cards)}
     keys = pd.DataFrame({
-        "variant": cells["variant"].map(order), "left": cells["status"].isin(["NOT_SELECTED", "UNSUPPORTED"]),
+        "variant": cells["variant"].map(order), "left": cells["status"].isin(["NOT_SELECTED", "UNSUPPORTED", "NO_TIME"]),
     })  # fmt: skip
     return cells.loc[keys.sort_values(["variant", "left"], kind="stable").index].reset_index(
         drop=True

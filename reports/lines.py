@@ -7,6 +7,9 @@ from collections.abc import Sequence
 
 from harness.results import Measurement
 
+BUDGET_S = 90
+"""What one row is timed again in: enough for a number on a quiet machine, short enough to wait for."""
+
 
 def plugin_options(argv: Sequence[str]) -> str:
     """Return the `--plugin` options of a command line, without which no line of it replays."""
@@ -35,6 +38,7 @@ def timing_line(row: Measurement) -> str:
         "--direction": row.direction,
         "--device": row.device.partition(":")[0],
         "--threads": str(row.threads),
+        "--budget-s": str(BUDGET_S),
     }
     words = [f"{name} {shlex.quote(value)}" for name, value in options.items()]
     return " ".join(["python3 -m harness bench", *words])

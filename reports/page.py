@@ -25,7 +25,7 @@ from reports import correctness, figures, frame, heat, ledger, relations, words
 from reports.advice import case_by_case, knowledge
 from reports.bounds import bounded
 from reports.budget import Profile, budgets, read_profile
-from reports.conditions import blocks_frame, curve, proofs, traces
+from reports.conditions import blocks_frame, curves, proofs, traces
 from reports.doubt import Doubts
 from reports.facts import Facts
 from reports.headlines import headline, no_number
@@ -113,7 +113,7 @@ def render(
         overview=_overview(facts),
         maps=_maps(facts),
         traces=traces(blocks),
-        curves=_curves(blocks),
+        curves=curves(blocks),
         proofs=proofs(run),
         variants=[_variant(card, facts) for card in facts.cards],
         cases_run=sum(row.cases for row in run.verdicts),
@@ -191,24 +191,6 @@ def _found(mean: GeometricMean, doubtful: Doubts) -> str:
     spoiled = frame.unclaimed(mean, doubtful)
     said = f"no claim, {spoiled}" if spoiled else words.word(mean.verdict)
     return f"{name}: {words.format_ratio(mean.ratio)}{ends} {said}"
-
-
-def _curves(blocks: pd.DataFrame) -> dict[str, Markup]:
-    """Return what was known of every block as figures by name: pace, and clock where it can be read."""
-    drawn = {}
-    if len(blocks):
-        points = curve(blocks, "relative")
-        low, high = blocks["relative"].min(), blocks["relative"].max()
-        text = f"Block by block everything took between {low:.3f} and {high:.3f} of its usual time."
-        figure = figures.blocks(points, "time / usual time", usual=1.0, least=0.05)
-        drawn["pace"] = svg(figure, "pace", "Pace of the machine in time order", text)
-    if blocks["clock_ghz"].notna().any():
-        points = curve(blocks, "clock_ghz")
-        low, high = blocks["clock_ghz"].min(), blocks["clock_ghz"].max()
-        text = f"Block by block the clock ran at {low:.3f} to {high:.3f} GHz."
-        figure = figures.blocks(points, "clock, GHz", least=0.02)
-        drawn["clock"] = svg(figure, "clock", "Clock of the machine in time order", text)
-    return drawn
 
 
 def _relation_plot(lines: Sequence[dict[str, Any]]) -> Markup | None:

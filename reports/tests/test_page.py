@@ -223,7 +223,7 @@ def test_lines_replay_with_the_plugins_of_the_run(data: dict[str, Any]) -> None:
     assert row[place["replay"]] == f"python3 -m harness check 'partial/eager {case}'{plugin}"
     assert row[place["timing"]] == (
         "python3 -m harness bench --variant partial --implementation eager"
-        f" --case '{case}' --direction forward --device cpu --threads 1{plugin}"
+        f" --case '{case}' --direction forward --device cpu --threads 1 --budget-s 90{plugin}"
     )
 
 
