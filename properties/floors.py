@@ -115,6 +115,14 @@ def of_multi_source(case: ConvCase, direction: str, device: str) -> Run:
     return run
 
 
+def of_tile_concat(case: ConvCase, direction: str, device: str) -> Run:
+    """Time what the outputs inside need, as of several sources whose sums of taps stand ready.
+
+    The image has its convolution, every tiled source one over its own axes; the border comes on top.
+    """
+    return of_multi_source(case, direction, device)
+
+
 def of_window_masked(case: ConvCase, direction: str, device: str) -> Run:
     """Time the product of every tap with its mask, and the products of matrices over all taps.
 

@@ -147,11 +147,12 @@ GOALS = (
     ),
     Goal(
         operation="tile_concat, metadata as wide as the image, to tiling",
-        cases=_with_metadata(1.0), limits={"forward": 0.5, "backward": 0.5},
+        floor=floors.of_tile_concat, cases=_with_metadata(1.0), limits={"forward": 0.5, "backward": 0.5},
         **_reference("tile_concat"),
     ),
     Goal(
         operation="tile_concat, every layer, to tiling", cases=_cases("tile_concat"), every=True,
+        floor=floors.of_tile_concat,
         limits={"forward": 1.0, "backward": 1.0}, **_reference("tile_concat"),
     ),
     Goal(

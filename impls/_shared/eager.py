@@ -33,13 +33,7 @@ def is_readable(x: Tensor) -> bool:
     Not where a compiler, a transform or a subclass of tensors records what is computed, nor on
     other devices than the CPU, where reading a value waits.
     """
-    return (
-        type(x) in _BARE
-        and x.is_cpu
-        and not torch.compiler.is_compiling()
-        and not torch._C._are_functorch_transforms_active()
-        and torch._C._get_dispatch_mode(_TRACER) is None
-    )
+    return type(x) in _BARE and x.is_cpu and _is_unseen()
 
 
 def is_eager(*tensors: Tensor | None) -> bool:
@@ -47,11 +41,21 @@ def is_eager(*tensors: Tensor | None) -> bool:
 
     As `is_readable`, and nothing traced, with a tangent or empty.
     """
-    if torch.jit.is_tracing() or forward_ad._current_level >= 0:
+    if torch.jit.is_tracing() or forward_ad._current_level >= 0 or not _is_unseen():
         return False
-    return all(
-        t is None or (is_readable(t) and t.dtype is torch.float32 and t.numel() > 0)
-        for t in tensors
+    for t in tensors:
+        if t is not None and not (
+            type(t) in _BARE and t.is_cpu and t.dtype is torch.float32 and t.numel() > 0
+        ):
+            return False
+    return True
+
+
+def _is_unseen() -> bool:
+    return (
+        not torch.compiler.is_compiling()
+        and not torch._C._are_functorch_transforms_active()
+        and torch._C._get_dispatch_mode(_TRACER) is None
     )
 
 

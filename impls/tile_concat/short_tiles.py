@@ -3,64 +3,52 @@
 from collections.abc import Sequence
 from functools import partial
 from math import prod
-from typing import NamedTuple
+from typing import Any
 
-import torch
 from torch import Tensor
 
 from harness.api import ConvCase
+from impls._shared import onednn
 from impls._shared.convolution import convolve
+from impls._shared.eager import follow, is_eager
 from impls._shared.onednn import convolve_faster
 from impls._shared.sources import (
+    on_axes,
     out_size_of,
     over_output,
     source_axes,
     spread,
     sum_small_first,
 )
+from impls.tile_concat.tap_sums import FEW, plan_of, rule_of
+from impls.tile_concat.tiles import repeated, tile_of
 
-
-class Tile(NamedTuple):
-    """How far to tile along an axis, and which output, `before` others, then stands for many."""
-
-    size: int
-    padding: int
-    before: int
-    repeats: int
-
-
-def tile_of(
-    size: int, kernel_size: int, stride: int, padding: int, dilation: int, mode: str
-) -> Tile:
-    """Return the shortest tile whose outputs are all that a tile over `size` samples gives.
-
-    Outputs whose window lies inside are equal, so one is enough: the samples between are left out.
-    """
-    field = dilation * (kernel_size - 1) + 1
-    if mode != "zeros" or not padding:  # a constant that is continued has no border
-        return Tile(field, 0, 0, (size + 2 * padding - field) // stride + 1)
-    first, last = -(-padding // stride), (size + padding - field) // stride
-    repeats = max(last - first + 1, 1)
-    return Tile(size - (repeats - 1) * stride, padding, first, repeats)
+# Measured on one CPU core, in multiply-adds of a convolution: what a source costs in calls, per
+# weight that is read, or moved and summed; and what one of a convolution by a slow loop is worth.
+CALLS, PER_WEIGHT_READ, PER_WEIGHT_SUMMED, LOOPED = 4e6, 30, 75, 4.0
 
 
 def saves_enough(case: ConvCase) -> bool:
-    """Return whether short tiles pay: a convolution per source costs about 2 million multiply-adds.
+    """Return whether short tiles save more than they cost, both in multiply-adds of one CPU core.
 
-    Measured on one CPU core. Below some hundred outputs reading the weights is what takes the time.
+    Every tiled source costs its calls, and its weights: read once where their products with
+    windows are formed, else moved and summed. Where the library convolves by its slow loop, what
+    is saved is worth more.
     """
     geometry = (case.in_size, case.kernel_size, case.stride, case.padding, case.dilation)
     mode = case.option("padding_mode", "zeros")
     tiles = [tile_of(*axis, mode) for axis in zip(*geometry, strict=True)]
     kept = [(out - t.repeats + 1) / out for out, t in zip(case.out_size, tiles, strict=True)]
-    spans = source_axes(case.spatial_dims)
-    saved = sum(
-        channels * (1 - prod(share for axis, share in enumerate(kept) if axis not in axes))
-        for axes, channels in zip(spans, case.sources, strict=True)
-    )
-    # a source alone, too, pays for repeating its outputs
-    extra = max(1, sum(map(bool, case.sources)) - 1)
-    return prod(case.out_size) >= 128 and saved / case.c_in * case.macs >= 2e6 * extra
+    saved = cost = 0.0
+    for axes, channels in zip(source_axes(case.spatial_dims), case.sources, strict=True):
+        tiled = [share for axis, share in enumerate(kept) if axis not in axes]
+        saved += channels * (1 - prod(tiled))
+        if channels and tiled:
+            few = prod(on_axes(case.out_size, axes)) <= FEW
+            weights = case.c_out * channels // case.groups * case.taps
+            cost += CALLS + weights * (PER_WEIGHT_READ if few else PER_WEIGHT_SUMMED)
+    worth = LOOPED if onednn.pays(case) else 1.0
+    return worth * saved / case.c_in * case.macs >= max(cost, CALLS)
 
 
 def short_tiles(
@@ -82,6 +70,25 @@ def short_tiles(
     longer than the kernel shows them all; the image alone is convolved in full. The weight is used
     as it is.
     """
+    geometry = {"stride": tuple(stride), "padding": tuple(padding), "dilation": tuple(dilation)}
+    sides = {"size": tuple(size), "kernel_size": tuple(kernel_size), **geometry}
+    zeros = padding_mode == "zeros" or not any(padding)
+    if groups == 1 and zeros and x[0] is not None and is_eager(*x, weight, bias):
+        plan = plan_of(tuple([source is not None for source in x]), **sides)
+
+        def plain(*tensors: Any) -> Tensor:
+            *sources, taps, added = tensors
+            return _by_tiles(sources, taps, added, groups=1, padding_mode="zeros", **sides)
+
+        return follow(rule_of(plan, plain), *x, weight, bias)
+    return _by_tiles(x, weight, bias, groups=groups, padding_mode=padding_mode, **sides)
+
+
+def _by_tiles(
+    x: Sequence[Tensor | None], weight: Tensor, bias: Tensor | None, *, size: Sequence[int],
+    kernel_size: Sequence[int], stride: Sequence[int], padding: Sequence[int],
+    dilation: Sequence[int], groups: int, padding_mode: str = "zeros",
+) -> Tensor:  # fmt: skip
     rank, out_size = len(size), out_size_of(size, kernel_size, stride, padding, dilation)
     tiles = [
         tile_of(*axis, padding_mode)
@@ -105,24 +112,6 @@ def short_tiles(
         )  # fmt: skip
         terms.append((axes, term))
         bias = None
-    axes, y = sum_small_first(terms, rank, partial(_repeat, tiles))
-    y = _repeat(tiles, y, tuple(axis for axis in range(rank) if axis not in axes))
+    axes, y = sum_small_first(terms, rank, partial(repeated, tiles))
+    y = repeated(tiles, y, tuple(axis for axis in range(rank) if axis not in axes))
     return over_output(y, out_size)
-
-
-def _repeat(tiles: Sequence[Tile], term: Tensor, axes: tuple[int, ...]) -> Tensor:
-    """Return `term` with the outputs along `axes` that stand for many repeated."""
-    for axis in axes:
-        tile, place = tiles[axis], 2 + axis
-        count = term.shape[place]
-        if count > 1 and tile.repeats > 1:  # a single output is repeated by broadcasting
-            shape = list(term.shape)
-            shape[place] = tile.repeats
-            behind = tile.before + 1
-            pieces = [
-                term.narrow(place, 0, tile.before),
-                term.narrow(place, tile.before, 1).expand(shape),
-                term.narrow(place, behind, count - behind),
-            ]
-            term = torch.cat(pieces, dim=place)
-    return term

@@ -8,7 +8,7 @@ from impls._shared.convolution import convolve
 from impls._shared.sources import out_size_of, source_axes, spread
 from impls._shared.triton_broadcast import Repeat
 from impls._shared.triton_sources import sum_of_sources
-from impls.tile_concat.short_tiles import tile_of
+from impls.tile_concat.tiles import tile_of
 
 
 def fused_sum(
