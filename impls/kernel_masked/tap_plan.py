@@ -15,8 +15,6 @@ from impls.kernel_masked.lattice_cover import Lattice, partition
 BLOCK = 1 << 19
 # Outputs at a time at least: a product of fewer columns is slow.
 FEWEST = 64
-# What adding to an output takes, in copied pixels.
-PASSES = 2
 
 
 class Move(NamedTuple):
@@ -164,13 +162,14 @@ def _count(rows: int, width: int, held: int, span: int) -> int:
 def _groups(kept: tuple[bool, ...], filters: int, geometry: Geometry) -> list[_Group]:
     """Return what is copied: every kept tap, or, where it costs less, what kernel rows share.
 
-    A further product adds to all outputs, a further copy moves a pixel per channel.
+    A further product adds to every output, a further copy moves a pixel of every channel; the two
+    take about the same time, measured.
     """
     apart = _Group(0, {0: 0}, partition(geometry.kernel_size, kept))
     shared = list(_by_rows(kept, geometry))
     fewer = apart.copies - sum(group.copies for group in shared)
     further = len({row for group in shared for row in group.shifts}) - 1
-    pays = fewer * geometry.channels > PASSES * further * filters
+    pays = fewer * geometry.channels > further * filters
     return shared if pays else [apart]
 
 
