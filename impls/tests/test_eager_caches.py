@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from impls import boundary, kernel_masked, window_masked
+from impls import boundary, kernel_masked, masked, partial, window_masked
 from impls._shared.convolution import convolve
 
 CROSS = torch.tensor([[0.0, 1, 0], [1, 1, 1], [0, 1, 0]])
@@ -21,12 +21,44 @@ def _cross(size):
     return lambda: kernel_masked.functional(x, weight, **options)
 
 
-@pytest.mark.parametrize("made", [_explicit, _cross])
+def _of_pair(form, groups):
+    def made(size):
+        x, weight = torch.randn(1, 16, size, size), torch.randn(16, 16 // groups, 3, 3)
+        mask = (torch.rand(x.shape) < 0.5).to(x.dtype)
+        return lambda: form(x, weight, None, mask, padding=1, groups=groups).output
+
+    return made
+
+
+PAIRS = [
+    _of_pair(form, groups) for form in (partial.functional, masked.functional) for groups in (1, 16)
+]
+
+
+@pytest.mark.parametrize("made", [_explicit, _cross, *PAIRS])
 def test_a_geometry_met_under_another_default_device_is_right_there_and_afterwards(made):
     call = made(21)  # a size of this test alone
     with torch.device("meta"):
         first = call()
     assert torch.equal(call(), first)
+
+
+@pytest.mark.parametrize("made", PAIRS)
+def test_what_inference_mode_kept_serves_training(made):
+    call = made(23)  # a size of this test alone
+    with torch.inference_mode():
+        first = call()
+    assert torch.equal(call(), first)
+
+
+def test_the_updated_mask_is_the_callers_to_write_to():
+    x, weight = torch.randn(1, 4, 9, 9), torch.randn(6, 4, 3, 3)
+    mask = torch.ones(1, 4, 9, 9)
+    first = partial.functional(x, weight, None, mask, padding=1)
+    expected = first.output.clone()
+    first.mask.zero_()
+    assert torch.equal(partial.functional(x, weight, None, mask, padding=1).output, expected)
+    assert mask.all()
 
 
 def test_a_weight_with_channels_last_has_its_gradient():
