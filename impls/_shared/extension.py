@@ -77,17 +77,20 @@ def extend(
     Raises:
         CaseError: an axis has too few samples.
     """
-    for axis, steps, d, q in extended_axes(x, kernel_size, dilation, degrees):
+    for axis, steps, d, q in extended_axes(x.shape[2:], kernel_size, dilation, degrees):
         before, behind = _continuation(x, axis, steps, d, q, absolute=absolute)
         x = torch.cat([before, x, behind], dim=axis)
     return x
 
 
 def extended_axes(
-    x: Tensor, kernel_size: Sequence[int], dilation: Sequence[int], degrees: Sequence[int]
+    size: Sequence[int],
+    kernel_size: Sequence[int],
+    dilation: Sequence[int],
+    degrees: Sequence[int],
 ) -> Iterator[tuple[int, int, int, int]]:
     """Yield `(axis, steps, dilation, degree)` of every axis that is extended."""
-    check_size(x.shape[2:], kernel_size, dilation, degrees)
+    check_size(size, kernel_size, dilation, degrees)
     for axis, (k, d, q) in enumerate(zip(kernel_size, dilation, degrees, strict=True), start=2):
         if k > 1:
             yield axis, (k - 1) // 2, d, q

@@ -37,7 +37,7 @@ def extend_into_buffer(
     Raises:
         CaseError: an axis has too few samples.
     """
-    axes = tuple(extended_axes(x, kernel_size, dilation, degrees))
+    axes = tuple(extended_axes(x.shape[2:], kernel_size, dilation, degrees))
     if not axes:
         return x
     plan = plan_of(axes, tuple(x.shape[2:]))

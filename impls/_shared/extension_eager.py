@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from functools import lru_cache, partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from harness.api import Shape
 from impls._shared import onednn
 from impls._shared.convolution import convolve, pad_by_mode
 from impls._shared.eager import Gradients, Rule, follow, is_eager
@@ -26,21 +27,26 @@ def convolve_extended(
     Raises:
         CaseError: an axis has too few samples.
     """
-    geometry = Geometry(stride, (0,) * len(stride), dilation, groups)
     kernel_size = tuple(weight.shape[2:])
     if not is_eager(x, weight, bias) or max(kernel_size) == 1:
         extended = extend_into_buffer(x, kernel_size, dilation, degrees)
-        return onednn.convolve_faster(extended, weight, bias, **geometry._asdict())
-    axes = tuple(extended_axes(x, kernel_size, dilation, degrees))
-    rule = _rule(plan_of(axes, tuple(x.shape[2:])), kernel_size, tuple(degrees), geometry)
-    return follow(rule, x, weight, bias)
+        none = (0,) * len(stride)
+        return onednn.convolve_faster(
+            extended, weight, bias, stride=stride, padding=none, dilation=dilation, groups=groups
+        )
+    size, geometry = tuple(x.shape[2:]), (tuple(stride), tuple(dilation), groups)
+    return follow(_rule(size, kernel_size, tuple(degrees), *geometry), x, weight, bias)
 
 
+@lru_cache(maxsize=256)
 def _rule(
-    plan: Plan, kernel_size: Sequence[int], degrees: Sequence[int], geometry: Geometry
+    size: Shape, kernel_size: Shape, degrees: Shape, stride: Shape, dilation: Shape, groups: int
 ) -> Rule:
+    geometry = Geometry(stride, (0,) * len(stride), dilation, groups)
+    plan = plan_of(tuple(extended_axes(size, kernel_size, dilation, degrees)), size)
+
     def plain(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        extended = extend_into_buffer(x, kernel_size, geometry.dilation, degrees)
+        extended = extend_into_buffer(x, kernel_size, dilation, degrees)
         return convolve(extended, weight, bias, **geometry._asdict())
 
     return Rule(plain, partial(_forward, plan, geometry), partial(_backward, plan, geometry))
@@ -69,62 +75,85 @@ def _extended(x: Tensor, plan: Plan) -> Tensor:
     The corners are zeros first and lines through them right once the last axis is done.
     """
     buffer = pad_by_mode(x, plan.ring, "zeros")
-    for axis, steps, d, q in plan.axes:
-        if steps == 1 and q == 2 and plan.size[axis - 2] >= 5 * d:
-            first, second, third, ring = (_pair(buffer, plan, axis, d, t) for t in (0, 1, 2, -1))
-            torch.add(third, first - second, alpha=3, out=ring)  # 3 a - 3 b + c
+    places = _places(plan, tuple(buffer.shape), buffer.stride(), buffer.storage_offset())
+    for (_, steps, _, q), (near, ring, samples) in zip(plan.axes, places, strict=True):
+        target = buffer.as_strided(*ring)
+        if samples:
+            first, second, third = (buffer.as_strided(*place) for place in samples)
+            torch.add(third, first - second, alpha=3, out=target.squeeze(1))  # 3 a - 3 b + c
             continue
-        near, ring = _sides(buffer, plan, axis, d, q + 1), _sides(buffer, plan, axis, d, -steps)
-        flat = near.reshape(2, q + 1, -1)
-        ring.copy_(torch.bmm(_matrices(steps, q), flat).view(ring.shape))
+        flat = buffer.as_strided(*near).reshape(2, q + 1, -1)
+        target.copy_(torch.bmm(_matrices(steps, q), flat).view(target.shape))
     return buffer
 
 
 def _folded(gradient: Tensor, plan: Plan) -> Tensor:
     """Return `P^T g`, written into `g`."""
-    for axis, steps, d, q in reversed(plan.axes):
-        near, ring = (
-            _sides(gradient, plan, axis, d, q + 1), _sides(gradient, plan, axis, d, -steps)
-        )  # fmt: skip
-        weighed = torch.bmm(_matrices(steps, q).mT, ring.reshape(2, steps, -1)).view(near.shape)
-        if plan.size[axis - 2] >= 2 * (q + 1) * d:
-            near.add_(weighed)
-        else:  # the samples nearest to one side are among those of the other
-            near[0].add_(weighed[0])
-            near[1].add_(weighed[1])
+    places = _places(plan, tuple(gradient.shape), gradient.stride(), gradient.storage_offset())
+    for entry, place in zip(reversed(plan.axes), reversed(places), strict=True):
+        axis, steps, d, q = entry
+        near, ring = gradient.as_strided(*place.near), gradient.as_strided(*place.ring)
+        weights = _matrices(steps, q).mT
+        if steps == 1:  # a product of columns and rows of one
+            weights = weights.view(2, q + 1, *(1,) * (near.dim() - 2))
+        else:
+            ring = torch.bmm(weights, ring.reshape(2, steps, -1)).view(near.shape)
+        sides = [(near, ring, weights)]
+        if plan.size[axis - 2] < 2 * (q + 1) * d:  # those nearest to one side serve the other too
+            sides = list(zip(near, ring, weights, strict=True))
+        for samples, weighed, factors in sides:
+            if steps == 1:
+                samples.addcmul_(weighed, factors)
+            else:
+                samples.add_(weighed)
     for axis, (width, size) in enumerate(zip(plan.ring, plan.size, strict=True), start=2):
         gradient = gradient.narrow(axis, width, size)
     return gradient
 
 
-def _sides(buffer: Tensor, plan: Plan, axis: int, dilation: int, count: int) -> Tensor:
-    """Return a view `(2 sides, count, dilation, *other axes)`: the image's nearest samples.
+Layout = tuple[Shape, Shape, int]
+"""Sizes, strides and offset of a view."""
 
-    With a negative count so many of the ring; on both sides in the order of the axis.
+
+class Places(NamedTuple):
+    """Views of a buffer along one axis, both sides at once, in the order of the axis.
+
+    Args:
+        near: The image's nearest samples, `(2, degree + 1, dilation, *other axes)`.
+        ring: What continues it, `(2, steps, dilation, *other axes)`.
+        samples: The first, second and third counted from both ends, `(2, dilation, *other axes)`;
+            empty where they are not continued by a sum of three.
     """
-    width, size = plan.ring[axis - 2], plan.size[axis - 2]
-    shape, strides = list(buffer.shape), list(buffer.stride())
-    step = strides.pop(axis)
-    del shape[axis]
-    apart = size - count * dilation if count > 0 else width + size
-    return buffer.as_strided(
-        [2, abs(count), dilation, *shape],
-        [apart * step, dilation * step, step, *strides],
-        buffer.storage_offset() + (width * step if count > 0 else 0),
-    )
+
+    near: Layout
+    ring: Layout
+    samples: tuple[Layout, ...]
 
 
-def _pair(buffer: Tensor, plan: Plan, axis: int, dilation: int, sample: int) -> Tensor:
-    """Return a view `(2 sides, dilation, *other axes)`: a sample counted from the image's ends."""
-    width, size = plan.ring[axis - 2], plan.size[axis - 2]
-    shape, strides = list(buffer.shape), list(buffer.stride())
-    step = strides.pop(axis)
-    del shape[axis]
-    return buffer.as_strided(
-        [2, dilation, *shape],
-        [(size - (2 * sample + 1) * dilation) * step, step, *strides],
-        buffer.storage_offset() + (width + sample * dilation) * step,
-    )
+@lru_cache(maxsize=256)
+def _places(plan: Plan, shape: Shape, strides: Shape, offset: int) -> tuple[Places, ...]:
+    """Return the views of a buffer of this layout, per axis of the plan."""
+    found = []
+    for axis, steps, d, q in plan.axes:
+        width, size, step = plan.ring[axis - 2], plan.size[axis - 2], strides[axis]
+        others = tuple(zip(shape, strides, strict=True))
+        others = others[:axis] + others[axis + 1 :]
+
+        def view(apart: int, start: int, *inner: tuple[int, int], others: Any = others,
+                 step: int = step) -> Layout:  # fmt: skip
+            sizes, jumps = zip((2, apart), *inner, strict=True)
+            beside, across = zip(*others, strict=True)
+            jumps = tuple(jump * step for jump in jumps)
+            return (*sizes, *beside), (*jumps, *across), offset + start * step
+
+        phases = (d, 1)
+        near = view(size - (q + 1) * d, width, (q + 1, d), phases)
+        ring = view(width + size, 0, (steps, d), phases)
+        samples = tuple(
+            view(size - (2 * t + 1) * d, width + t * d, phases) for t in range(3)
+        ) if steps == 1 and q == 2 and size >= 5 * d else ()  # fmt: skip
+        found.append(Places(near, ring, samples))
+    return tuple(found)
 
 
 @lru_cache(maxsize=64)

@@ -185,7 +185,7 @@ def extend_by_kernels(
     Raises:
         CaseError: an axis has too few samples.
     """
-    axes = tuple(extended_axes(x, kernel_size, dilation, degrees))
+    axes = tuple(extended_axes(x.shape[2:], kernel_size, dilation, degrees))
     if not axes:
         return x
     if not launches(x):
