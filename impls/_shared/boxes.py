@@ -63,7 +63,10 @@ def box_sums(
 ) -> Tensor:  # fmt: skip
     """Return the sums over windows by additions alone."""
     x = pad_by_mode(x, padding, "zeros") if any(padding) else x
-    for axis, (k, s, d) in enumerate(zip(kernel_size, stride, dilation, strict=True), start=2):
+    # axes of one tap come first: what their stride leaves out is never added up, nor kept alive
+    axes = sorted(enumerate(zip(kernel_size, stride, dilation, strict=True), start=2),
+                  key=lambda entry: entry[1][0] > 1)  # fmt: skip
+    for axis, (k, s, d) in axes:
         span = x.shape[axis] - d * (k - 1)
         parts = [x.narrow(axis, u * d, span) for u in range(k)]
         if s > 1:

@@ -32,7 +32,8 @@ class Own(NamedTuple):
         missing: The axes that it is tiled along and that one is not.
         taps: How many taps there are along the tiled axes.
         classes: How many classes there are along every tiled axis.
-        inside: Which of the taps are in the sum of each class, `(classes, taps)`, also as numbers.
+        inside: Which of the taps are in the sum of each class, `(classes, taps)`.
+        sums: The same as numbers; none where it is one tap for one class.
         apart: The order of dimensions that brings the tiled axes of a weight before the others.
         joined: The order that brings `(N, *classes, C_out, *out_size of axes)` to that of space.
         geometry: Of its convolution.
@@ -48,7 +49,7 @@ class Own(NamedTuple):
     taps: int
     classes: Shape
     inside: Tensor
-    sums: Tensor
+    sums: Tensor | None
     apart: Shape
     joined: Shape
     geometry: Geometry
@@ -105,7 +106,8 @@ def plan_of(
             owns.append(Own(
                 place, own, tiled, into, tuple(axis for axis in tiled if axis in spans[into]),
                 prod(on_axes(kernel_size, tiled)), tuple(len(inside[axis]) for axis in tiled),
-                which, which.to(torch.float32), (*(2 + a for a in tiled), 0, 1, *(2 + a for a in own)),
+                which, None if which.numel() == 1 and which else which.to(torch.float32),
+                (*(2 + a for a in tiled), 0, 1, *(2 + a for a in own)),
                 (0, 1 + len(tiled), *dims), geometry, _short(own, axes, tiles),
             ))  # fmt: skip
     return Plan(tuple(owns), tiles)
@@ -208,7 +210,7 @@ def _summed(own: Own, weight: Tensor) -> Tensor:
     """Return the sums of taps of every class as filters, `(classes * C_out, C, *taps of axes)`."""
     apart = weight.permute(own.apart)
     shape = apart.shape[len(own.tiled) :]
-    if own.taps > 1:
+    if own.sums is not None:
         apart = torch.mm(own.sums, apart.reshape(own.taps, -1))
     return apart.reshape(-1, *shape[1:])
 
@@ -217,7 +219,7 @@ def _add_classes(total: Tensor, term: Tensor, axis: int, tile: Tile) -> None:
     """Add to outputs along `axis` what is known per class."""
     dim, (_, _, before, repeats) = 2 + axis, tile
     classes = term.shape[dim]
-    if classes == 1:
+    if classes == 1 or repeats == 1:  # a class of every output
         total.add_(term)
         return
     behind = classes - before - 1
@@ -229,6 +231,8 @@ def _add_classes(total: Tensor, term: Tensor, axis: int, tile: Tile) -> None:
 def _of_classes(dy: Tensor, axis: int, tile: Tile) -> Tensor:
     """Return the sum of `dy` over the outputs of every class along `axis`."""
     dim, (_, _, before, repeats) = 2 + axis, tile
+    if repeats == 1:
+        return dy
     if repeats == dy.shape[dim]:
         return dy.sum(dim, keepdim=True)
     behind = dy.shape[dim] - before - repeats
@@ -297,7 +301,7 @@ def _gradients(
     )
     if target is not None:
         apart = target.permute(own.apart)
-        if own.taps > 1:
+        if own.sums is not None:
             of_sums = torch.mm(own.sums.t(), of_sums.reshape(len(own.sums), -1))
         apart.copy_(of_sums.reshape(apart.shape))
     return of_x
