@@ -9,7 +9,7 @@ from torch.autograd import forward_ad
 
 Gradients = Sequence[Tensor | None]
 _BARE = (Tensor, nn.Parameter)
-_TRACER = torch._C._TorchDispatchModeKey.PROXY
+_WATCHERS = (torch._C._TorchDispatchModeKey.PROXY, torch._C._TorchDispatchModeKey.FAKE)
 
 
 class Rule(NamedTuple):
@@ -55,7 +55,7 @@ def _is_unseen() -> bool:
     return (
         not torch.compiler.is_compiling()
         and not torch._C._are_functorch_transforms_active()
-        and torch._C._get_dispatch_mode(_TRACER) is None
+        and all(torch._C._get_dispatch_mode(key) is None for key in _WATCHERS)
     )
 
 

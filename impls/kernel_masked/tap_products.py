@@ -52,8 +52,9 @@ def tap_products(
     if any(geometry["padding"]):
         signal = pad_by_mode(signal, geometry["padding"], padding_mode)
         geometry["padding"] = (0,) * len(geometry["padding"])
+    # a copy: for derivatives of derivatives it is read after the caller may have written to it
     rule = Rule(
-        partial(multiplied_weight, kernel_mask=kernel_mask, **geometry),
+        partial(multiplied_weight, kernel_mask=kernel_mask.clone(), **geometry),
         partial(_forward, plan=own), partial(_backward, plan=own),
     )  # fmt: skip
     return follow(rule, signal.contiguous(), weight, bias)

@@ -81,7 +81,7 @@ def small_first(
     of the output is made, where adding term by term makes one per source. What is constant over a
     single sample is the bias of what it joins.
     """
-    apart = groups > 1 or torch.compiler.is_compiling()
+    apart = groups > 1 or torch.compiler.is_compiling() or torch.jit.is_tracing()
     if x[0] is None or apart or (padding_mode != "zeros" and any(padding)):
         return _by_terms(
             x, weight, bias, size=size, kernel_size=kernel_size, stride=stride, padding=padding,
