@@ -22,7 +22,7 @@ from harness.ledger import Ledger, describe_run
 from harness.plan import Cell, GroupKey, cell_of, grouped
 from harness.proof import Common, Proof, Question
 from harness.proving import plugins_of, pool, prove
-from harness.results import SAMPLED, Status
+from harness.results import FAILED, SAMPLED, Status
 from harness.sampling import Ending, Group, Setting
 from harness.search import COSTLY
 from harness.table import every_form
@@ -70,8 +70,10 @@ class Benchmark(Ledger):
     def _record_late(self) -> None:
         """Give a row to every cell that no process has timed, though nothing is wrong with it."""
         known = {cell for cell, _ in self.rows}
+        failed = {cell for (cell, _), row in self.rows.items() if row.status in FAILED}
         for cell in self.plan.cells:
-            if cell not in known:
+            # the placebo of what failed was never to be timed
+            if cell not in known and cell._replace(placebo=False) not in failed:
                 self.record(cell, status=Status.NO_TIME, reason=NO_TIME)
 
     def _measure_ceilings(self, common: Common, budget: Budget) -> None:

@@ -5,13 +5,13 @@ A sample is the time of a whole batch of calls, long against the resolution of t
 
 from __future__ import annotations
 
-import contextlib
-import math
-import os
 import time
+
+_began_ns = time.perf_counter_ns()  # before what takes long to load
+
+import math
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -40,12 +40,8 @@ def monotonic_s() -> float:
 
 
 def age_s() -> float:
-    """Return how many seconds ago this process was started; 0 where the system does not tell."""
-    with contextlib.suppress(OSError, ValueError, IndexError, AttributeError):
-        words = Path("/proc/self/stat").read_text(encoding="ascii").rpartition(")")[2].split()
-        started_s = int(words[19]) / os.sysconf("SC_CLK_TCK")
-        return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - started_s)
-    return 0.0
+    """Return how many seconds ago this process began to load what it needs."""
+    return (_read_ns() - _began_ns) / 1e9
 
 
 def processor_s() -> float:

@@ -207,7 +207,9 @@ def against(
     found = [one for one in findings if one.verdict == REGRESSION]
     if not reason:
         late = sum(one.verdict == NO_TIME for one in findings)
+        lost = sum(one.row.now is None for one in findings) - late
         said = f"; no time was left for {late}: raise --budget-s" * (late > 0)
+        said += f"; {lost} could not be compared" * (lost > 0)
         if new := len(_measured(present)) - len(cells):
             said += f"; {new} cells of this run are not in that one"
         say(f"against {past.run.id}: {len(found)} regressions in {len(cells)} cells{said}")

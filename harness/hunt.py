@@ -58,7 +58,7 @@ class Hunt(Generic[Suspect, Found]):
     kept: list[Suspect]
     cells: Callable[[Suspect], Sequence[Cell]]
     doubtful: Callable[[Sequence[Suspect], int], Sequence[bool]]
-    confirm: Callable[[Suspect, int, float], Found | None]
+    confirm: Callable[[Suspect, int, float, dict[Suspect, str]], Found | None]
     line: Callable[[Found], str]
     named: Callable[[Suspect], str]
     table: Callable[[Sequence[Found], Mapping[Suspect, str], int, int, Made], Evidence]
@@ -90,7 +90,11 @@ def search(
         for one in doubtful:
             if clock.monotonic_s() > deadline:
                 break
-            if (worst := hunt.confirm(one, number, deadline)) is not None:
+            found_wrong: dict[Suspect, str] = {}
+            worst = hunt.confirm(one, number, deadline, found_wrong)
+            write_lines([f"{UNPROVED} {hunt.named(s)}: {why}" for s, why in found_wrong.items()])
+            wrong |= found_wrong
+            if worst is not None:
                 found.append(worst)
                 write_lines([hunt.line(worst)])
     words = [f"--variant {name}" for name in options.variant]

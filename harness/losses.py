@@ -138,13 +138,21 @@ def _loses(row: Comparison) -> bool:
     return row.ratio_low is not None and row.ratio_low > TOLERATED
 
 
-def confirmed(table: Table, suspect: Suspect, seed: int, deadline_s: float) -> Loss | None:
-    """Judge a suspect again in fresh processes; shrink what loses there, and judge that, too."""
+def confirmed(
+    table: Table, suspect: Suspect, seed: int, deadline_s: float, wrong: dict[Suspect, str]
+) -> Loss | None:
+    """Judge a suspect again in fresh processes; shrink what loses there, and judge that, too.
+
+    What is not proved on the way is added to `wrong`.
+    """
     variant = table.variant(suspect.variant)
 
     def judged(case: ConvCase, rules: Rules, number: int) -> Comparison | None:
         candidate = suspect._replace(case=str(case))
-        if not _chosen(variant, case) or unproved({candidate: cells_of(table, candidate)}):
+        if not _chosen(variant, case):
+            return None
+        if bad := unproved({candidate: cells_of(table, candidate)}):
+            wrong.update(bad)
             return None
         return judge([candidate], rules, number)[0]
 

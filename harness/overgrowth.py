@@ -72,13 +72,17 @@ def _is_usable(ladder: Ladder, variant: Variant, implementation: object) -> bool
 
 
 def confirmed(
-    table: Table, ladder: Ladder, seed: int, deadline_s: float
+    table: Table, ladder: Ladder, seed: int, deadline_s: float, wrong: dict[Ladder, str]
 ) -> Violation | None:  # fmt: skip
-    """Judge a doubtful ladder again in fresh processes, and make its first rung small."""
+    """Judge a doubtful ladder again in fresh processes, and make its first rung small.
+
+    What is not proved on the way is added to `wrong`.
+    """
 
     def judge(case: ConvCase, rules: Rules, number: int) -> Growth | None:
         candidate = ladder._replace(case=str(case))
-        if unproved({candidate: candidate.cells(table)}):
+        if bad := unproved({candidate: candidate.cells(table)}):
+            wrong.update(bad)
             return None
         return growth.judge([candidate], rules, number)[0][0]
 

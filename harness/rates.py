@@ -52,7 +52,8 @@ def run(options: argparse.Namespace, table: Table) -> int:
     finally:
         torch.set_num_threads(threads)
     if options.write:
-        words = [f"--cases {options.cases}", *["--laws"] * options.laws, "--write"]
+        words = [f"--variant {name}" for name in options.variant]
+        words += [f"--cases {options.cases}", *["--laws"] * options.laws, "--write"]
         made = Made.here(" ".join(["python3 -m harness rates", *words]), started, ROOT)
         print(f"kept in {as_evidence(rows, made).save(EVIDENCE)}")
     return 0

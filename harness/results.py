@@ -316,10 +316,16 @@ class Recorder:
             raise ResultsError(f"{path}: cannot be written: {error.strerror}") from error
 
     def mend(self) -> None:
-        """Cut off the unfinished last lines that a killed run left, so that rows can follow."""
+        """Unpack rows, and cut off unfinished last lines that a killed run left: rows can follow."""
         for name in ("measurements.jsonl", "verdicts.jsonl"):
             path = self.folder / name
+            packed = path.with_name(f"{name}.gz")
             try:
+                if packed.exists():
+                    partial = path.with_name(f"{name}.partial")
+                    partial.write_bytes(gzip.decompress(packed.read_bytes()))
+                    partial.replace(path)
+                    packed.unlink()
                 if path.exists() and not (text := path.read_bytes()).endswith(b"\n"):
                     os.truncate(path, text.rfind(b"\n") + 1)
             except OSError as error:

@@ -67,8 +67,10 @@ def run(options: argparse.Namespace, table: Table) -> int:
                 said = row.replay or row.detail
                 print(f"\n{row.status} {row.variant}/{row.implementation} {row.law}: {said}")
     print(file=sys.stderr)
-    words = f"--minutes {options.minutes:g} --least {options.least} --seed {seed} --write"
-    made = Made.here(f"python3 -m harness soak {words}", started, ROOT)
+    words = [f"--variant {name}" for name in options.variant]
+    words += [f"--minutes {options.minutes:g}", f"--least {options.least}"]
+    words += [f"--processes {options.processes}", f"--device {device}", f"--seed {seed}"]
+    made = Made.here(" ".join(["python3 -m harness soak", *words, "--write"]), started, ROOT)
     evidence = _evidence(table, found, made, seed)
     print(f"{evidence.about}\nresults: {recorder.folder}")
     if options.write:

@@ -110,7 +110,7 @@ def of_multi_source(case: ConvCase, direction: str, device: str) -> Run:
         for term in spread:
             y.add_(term)
             if backward:
-                y.sum(-1)
+                y.sum(2)  # of all axes the cheapest to sum along
 
     return run
 
@@ -128,22 +128,23 @@ def of_window_masked(case: ConvCase, direction: str, device: str) -> Run:
 
     Some outputs at a time, in the same memory, so that the cache holds it.
     """
-    backward, pixels, rows = direction == "backward", prod(case.out_size), case.n_acc
-    count = min(pixels, max(64, HELD // rows))
+    backward, groups, rows = direction == "backward", case.groups, case.n_acc
+    blocks, count = _blocks(prod(case.out_size), groups * rows, device)
     own = case.option("mask_channels", "all") == "all"
-    windows = torch.ones((rows // case.taps, case.taps, count), device=device)
-    mask = torch.ones_like(windows if own else windows[:1])
+    windows = torch.ones((groups, rows // case.taps, case.taps, count), device=device)
+    mask = torch.ones_like(windows if own else windows[:1, :1])
     columns, of_columns = torch.ones_like(windows), torch.ones_like(windows)
-    filters = torch.ones((case.c_out // case.groups, rows), device=device)
-    y, of_filters = torch.ones((len(filters), count), device=device), torch.ones_like(filters)
+    seen, of_seen = (each.view(groups, rows, count) for each in (columns, of_columns))
+    filters = torch.ones((groups, case.c_out // groups, rows), device=device)
+    y, of_filters = filters.new_ones(groups, case.c_out // groups, count), torch.ones_like(filters)
 
     def run() -> None:
-        for _ in range(case.n * case.groups * -(-pixels // count)):
+        for _ in range(case.n * blocks):
             torch.mul(windows, mask, out=columns)
-            torch.mm(filters, columns.view(rows, count), out=y)
+            torch.bmm(filters, seen, out=y)
             if backward:
-                torch.mm(y, columns.view(rows, count).t(), out=of_filters)
-                torch.mm(filters.t(), y, out=of_columns.view(rows, count))
+                torch.bmm(y, seen.mT, out=of_filters)
+                torch.bmm(filters.mT, y, out=of_seen)
                 of_columns.mul_(mask)
 
     return run
@@ -157,15 +158,14 @@ def of_kernel_masked(case: ConvCase, direction: str, device: str) -> Run:
     """
     mask = make_tensors(TABLE.variant("kernel_masked"), case, "cpu")["kernel_mask"]
     rows = case.n_acc // case.taps * max(1, int((mask > 0).sum()))
-    pixels, backward = prod(case.out_size), direction == "backward"
-    count = min(pixels, max(64, HELD // rows))
+    backward, (blocks, count) = direction == "backward", _blocks(prod(case.out_size), rows, device)
     filters = torch.ones((case.c_out // case.groups, rows), device=device)
     columns = torch.ones((rows, count), device=device)
     y = torch.ones((case.c_out // case.groups, count), device=device)
     of_filters, of_columns = torch.ones_like(filters), torch.ones_like(columns)
 
     def run() -> None:
-        for _ in range(case.n * case.groups * -(-pixels // count)):
+        for _ in range(case.n * case.groups * blocks):
             torch.mm(filters, columns, out=y)
             if backward:
                 torch.mm(y, columns.t(), out=of_filters)
@@ -195,7 +195,8 @@ def of_diff(case: ConvCase, direction: str, device: str) -> Run:
         inner = inner.narrow(axis, ring // 2, size)
 
     def run() -> None:
-        inner.copy_(x)
+        if sides:
+            inner.copy_(x)
         for side in sides:
             side.mul(3)
             if direction == "backward":
@@ -213,8 +214,8 @@ def of_explicit(case: ConvCase, direction: str, device: str) -> Run:
     """
     none, inside = (0,) * case.spatial_dims, prod(_inside(case))
     plain = _plain(replace(case, padding=none), direction, device) if inside else None
-    classes = max(1, case.taps - 1) * case.groups
     outputs = prod(case.out_size) - inside
+    classes = max(1, min(case.taps - 1, outputs)) * case.groups
     count = max(1, case.n * outputs * case.groups // classes)
     kernels = torch.ones((classes, case.c_out // case.groups, case.n_acc), device=device)
     windows = torch.ones((classes, count, case.n_acc), device=device)
@@ -233,6 +234,14 @@ def of_explicit(case: ConvCase, direction: str, device: str) -> Run:
 
 
 # -- parts -------------------------------------------------------------------------------------
+
+
+def _blocks(outputs: int, rows: int, device: str) -> tuple[int, int]:
+    """Return in how many blocks of how many outputs a cache holds so many rows, all alike."""
+    if device != "cpu":
+        return 1, outputs
+    blocks = -(-outputs // min(outputs, max(64, HELD // rows)))
+    return blocks, -(-outputs // blocks)
 
 
 def _plain(case: ConvCase, direction: str, device: str) -> Callable[[], tuple[Tensor, Any]]:
@@ -257,7 +266,7 @@ def _own_axes(x: Tensor, weight: Tensor, case: ConvCase) -> Run:
     """
     rank = x.dim() - 2
     outputs = case.n * prod(case.out_size[:rank])
-    if outputs <= FEW:
+    if not rank or outputs <= FEW:
         windows = torch.ones((outputs, weight[0].numel()), device=x.device)
         return lambda: torch.mm(windows, weight.flatten(1).t())
     alike = ((values[0],) * rank for values in (case.stride, case.padding, case.dilation))

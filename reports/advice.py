@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from harness.comparison import Speed
-from harness.results import Outcome, VariantCard
+from harness.results import FAILED, Outcome, VariantCard
 from reports import frame, words
 
 _SHOWN = (
@@ -18,13 +18,14 @@ _SHOWN = (
 )  # fmt: skip
 
 
-def use(entries: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def use(entries: Sequence[Mapping[str, Any]], ways: int) -> list[dict[str, Any]]:
     """Return whom to use for what: an implementation that is faster for sure, else the baseline.
 
     Each has `name`, `is_baseline`, and `where`, the directions and places, empty where it is all.
 
     Args:
         entries: The lines of the verdict strip, best implementation per direction and place.
+        ways: How many directions and places there are: an answer for fewer names them.
     """
     chosen: dict[tuple[str, bool], list[str]] = {}
     for entry in entries:
@@ -33,7 +34,7 @@ def use(entries: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         name = mean.implementation if faster else mean.baseline
         where = ", ".join(filter(None, (words.direction(mean.direction), entry["place"])))
         chosen.setdefault((name, not faster), []).append(where)
-    alone = len(chosen) == 1
+    alone = len(chosen) == 1 and len(entries) == ways
     return [
         {"name": name, "is_baseline": is_baseline, "where": "" if alone else " and ".join(places)}
         for (name, is_baseline), places in chosen.items()
@@ -44,10 +45,11 @@ def knowledge(card: VariantCard, cells: pd.DataFrame, laws: pd.DataFrame) -> dic
     """Return what was `checked` of a variant in this run, and what is `unknown`, as sentences."""
     own = cells[(cells["variant"] == card.name) & ~cells["placebo"]] if len(cells) else cells
     timed = own[own["samples"] > 0] if len(own) else own
-    proved = int((timed["proof"] != "").sum()) if len(timed) else 0
+    proved = len(timed[(timed["proof"] != "") & ~timed["status"].isin(FAILED)]) if len(timed) else 0
     judged = laws[laws["variant"] == card.name] if len(laws) else laws
     counts = Counter(judged["status"]) if len(judged) else Counter[str]()
-    checked, unknown = [], []
+    checked: list[str] = []
+    unknown = [] if len(judged) else ["no law was judged in this run"]
     if len(timed):
         checked.append(
             f"{proved} of {len(timed)} timed results, gradients too where they were timed, agree "
@@ -55,9 +57,11 @@ def knowledge(card: VariantCard, cells: pd.DataFrame, laws: pd.DataFrame) -> dic
         )
     if holds := counts[Outcome.HOLDS]:
         holding = judged[judged["status"] == Outcome.HOLDS]
+        failing = judged[judged["status"].isin((Outcome.REFUTED, Outcome.CRASHED))]
+        laws_that_hold = set(holding["law"]) - set(failing["law"])
         checked.append(
-            f"{holding['law'].nunique()} laws hold in {int(holding['cases'].sum()):,} cases "
-            f"({holds} pairs of law and implementation)"
+            f"{len(laws_that_hold)} laws hold of all that they were judged over, "
+            f"{holds} pairs of law and implementation in {int(holding['cases'].sum()):,} cases"
         )
     for bad in (Outcome.REFUTED, Outcome.CRASHED, Outcome.MISTRUSTED):
         if counts[bad]:
@@ -80,8 +84,6 @@ def knowledge(card: VariantCard, cells: pd.DataFrame, laws: pd.DataFrame) -> dic
         for item in card.implementations
         if item.reason and item.name not in timed_names
     ]
-    if not len(judged):
-        unknown.append("no law was judged in this run")
     return {"checked": checked, "unknown": unknown}
 
 
@@ -102,7 +104,7 @@ def case_by_case(card: VariantCard, cells: pd.DataFrame) -> list[dict[str, Any]]
     for row in frame.records(own[list(_SHOWN)]):
         line = found.setdefault(row["label"], {})
         best = line.get(row["direction"])
-        better = best is None or row["ratio"] < best["ratio"]
+        better = best is None or _rank(row) < _rank(best)
         if better and row["implementation"] not in oracles:
             line[row["direction"]] = row
     return [
@@ -110,3 +112,8 @@ def case_by_case(card: VariantCard, cells: pd.DataFrame) -> list[dict[str, Any]]
         for label, line in found.items()
         if line
     ]
+
+
+def _rank(row: Mapping[str, Any]) -> tuple[bool, float]:
+    """Return what orders rows: who is faster for sure comes before who may be."""
+    return row["verdict"] != Speed.FASTER, row["ratio"]

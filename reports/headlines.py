@@ -47,7 +47,8 @@ def headline(
         # A record on a corner of the cells is no headline if another covers more.
         wide = [mean for mean in found if 2 * mean.counted >= mean.cells] or found
         if wide and not spoiled:
-            best = min(wide, key=lambda mean: mean.ratio or math.inf)
+            sure = [mean for mean in wide if mean.verdict is Speed.FASTER]
+            best = min(sure or wide, key=lambda mean: mean.ratio or math.inf)
             entries.append(_entry(best) | {"place": places[place]})
     left_out = [
         {"name": name, "doubt": doubt, "is_baseline": name in baselines}
@@ -64,7 +65,7 @@ def headline(
     return {
         "name": card.name,
         "entries": entries,
-        "use": use(entries),
+        "use": use(entries, len(DIRECTIONS) * len(places)),
         "reason": reason,
         "left_out": left_out,
         "baseline": ", ".join(sorted(baselines)),

@@ -62,6 +62,8 @@ def keep(run: Path, name: str, folder: Path = RUNS) -> None:
         raise ResultsError(f"name={name!r} is no name of a folder: letters, digits, - and _ are")
     load_run(run)
     target = folder / name
+    if target.resolve() == run.resolve():
+        raise ResultsError(f"{run}: lies where it is to be kept; name another run, or another name")
     if target.exists():
         shutil.rmtree(target)
     (target / "evidence").mkdir(parents=True)

@@ -178,7 +178,7 @@ def test_the_whole_interval_decides(low, high, verdict):
 
 def test_a_violation_is_confirmed_and_made_small(counted):
     table = counted()
-    found = overgrowth.confirmed(table, _ladder("batch"), seed=0, deadline_s=1e18)
+    found = overgrowth.confirmed(table, _ladder("batch"), seed=0, deadline_s=1e18, wrong={})
     case = ConvCase.parse(found.case)
     assert (case.n, case.c_in, case.c_out, case.spatial_dims) == (1, 1, 1, 1)
     table = overgrowth.violations([found], {}, 9, 0, MADE)

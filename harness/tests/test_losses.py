@@ -69,7 +69,7 @@ def test_drawn_layers_are_those_where_the_table_chooses_something_else():
 def test_a_loss_is_made_as_small_as_it_stays_one(plays_clock):
     asked = plays_clock(lambda case, _: 1.5 if case.in_size[0] >= 5 else 1.0)
     suspect = Suspect("tile_concat", "forward", LINE)
-    loss = losses.confirmed(TABLE, suspect, seed=7, deadline_s=1e18)
+    loss = losses.confirmed(TABLE, suspect, seed=7, deadline_s=1e18, wrong={})
     case = ConvCase.parse(loss.suspect.case)
     assert case.in_size[0] == 5
     assert (case.in_size[1], case.stride, case.padding) == (1, (1, 1), (0, 0))
@@ -80,20 +80,22 @@ def test_a_loss_is_made_as_small_as_it_stays_one(plays_clock):
 
 def test_what_does_not_recur_is_no_loss(plays_clock):
     plays_clock(lambda *_: 1.02)
-    assert losses.confirmed(TABLE, Suspect("tile_concat", "forward", LINE), 0, 1e18) is None
+    assert losses.confirmed(TABLE, Suspect("tile_concat", "forward", LINE), 0, 1e18, {}) is None
 
 
 def test_a_walk_that_went_too_far_falls_back_to_what_was_confirmed(plays_clock):
     seeds_of_small = {2}  # the walk's own runs are fooled
     plays_clock(lambda case, seed: 1.5 if str(case) == LINE or seed in seeds_of_small else 1.0)
-    loss = losses.confirmed(TABLE, Suspect("tile_concat", "forward", LINE), 0, 1e18)
+    loss = losses.confirmed(TABLE, Suspect("tile_concat", "forward", LINE), 0, 1e18, {})
     assert loss.suspect.case == LINE
 
 
 def test_a_loss_is_kept_with_the_line_that_repeats_it(plays_clock):
     plays_clock(lambda *_: 1.5)
     suspect = Suspect("tile_concat", "forward", LINE)
-    loss = losses.confirmed(TABLE, suspect, 0, deadline_s=0.0)  # no time to make it smaller
+    loss = losses.confirmed(
+        TABLE, suspect, 0, deadline_s=0.0, wrong={}
+    )  # no time to make it smaller
     table = losses.as_evidence([loss], {}, looked=9, seed=0, made=MADE)
     assert table.column("smallest case") == (LINE,)
     assert table.column("replay")[0].endswith(f"--direction forward --case '{LINE}'")

@@ -37,10 +37,12 @@ def test_what_is_faster_for_sure_is_used_and_else_the_baseline(facts: Facts) -> 
 def test_directions_that_differ_are_named(facts: Facts) -> None:
     entries = [dict(entry) for entry in told(facts, "sound")["entries"]]
     entries[1]["verdict"] = Speed.SAME
-    first, second = use(entries)
+    first, second = use(entries, 2)
     assert (first["name"], first["where"]) == ("by_taps", "forward")
     assert (second["name"], second["where"]) == ("eager", "forward + backward")
     assert second["is_baseline"]
+    (one,) = use(entries[:1], 2)
+    assert one["where"] == "forward"  # the other direction was not answered
 
 
 def test_what_was_not_timed_or_judged_is_said(facts: Facts) -> None:
