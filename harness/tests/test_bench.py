@@ -192,7 +192,7 @@ def test_an_interrupt_keeps_what_was_measured(tmp_path):
         except subprocess.TimeoutExpired:
             continue
     process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=180)
     assert process.returncode == 130
     loaded = load_run(_only_run())
     assert any(row.status is Status.MEASURED for row in loaded.measurements)

@@ -1,5 +1,8 @@
 """What every stage may take of a budget; the clock is played, so that no machine is too slow."""
 
+import shlex
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -98,9 +101,13 @@ def test_processes_that_time_does_not_suffice_for_leave_theirs_to_the_others(han
     assert Budget(0.1, start_s=10.0, now=hands).blocks(calls, 4, 1000) == 3
 
 
-def test_the_process_says_how_long_it_has_existed():
-    first, second = clock.age_s(), clock.age_s()
-    assert 0 < first <= second < 1e6
+def test_the_age_of_a_process_leaves_out_what_its_shell_did_before():
+    code = "from harness import clock; print(clock.age_s())"
+    command = f"sleep 2; exec {shlex.quote(sys.executable)} -c {shlex.quote(code)}"
+    before = clock.monotonic_s()
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
+    whole = clock.monotonic_s() - before
+    assert 0 < float(done.stdout) <= whole - 2
 
 
 # -- the stages of a run -----------------------------------------------------------------------
@@ -203,6 +210,15 @@ def test_no_process_is_started_that_could_not_time_anything(played, hands, monke
     assert 1 <= len(started) < 5
     assert all(moment + 6.0 < 124.0 for moment in started)
     assert any("no time for process 4" in note for note in bench.run.notes)
+
+
+def test_the_placebo_of_what_failed_is_not_said_to_have_had_no_time(played):
+    bench = played()
+    for cell in bench.plan.cells:
+        if not cell.placebo:
+            bench.record(cell, status=Status.CRASHED, reason="as planned")
+    bench._record_late()
+    assert _statuses(bench) == {Status.CRASHED}
 
 
 def test_what_had_no_time_is_tried_again(played, hands):

@@ -111,3 +111,15 @@ def test_packed_rows_are_read_and_damage_to_them_is_named(folder):
         packed.write_bytes(damaged)
         with pytest.raises(ResultsError, match=r"measurements.jsonl.gz: cannot be read"):
             load_run(folder)
+
+
+def test_packed_rows_that_a_resumed_run_follows_are_unpacked(folder):
+    path = folder / "measurements.jsonl"
+    packed = path.with_name(f"{path.name}.gz")
+    packed.write_bytes(gzip.compress(path.read_bytes()))
+    path.unlink()
+    recorder = Recorder(folder)
+    recorder.mend()
+    recorder.add(replace(ROW, process=1))
+    assert load_run(folder).measurements == (ROW, replace(ROW, process=1))
+    assert not packed.exists()

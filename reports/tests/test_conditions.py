@@ -87,3 +87,13 @@ def test_what_was_checked_is_counted(loaded: LoadedRun) -> None:
     assert "44 of 44 timed results agree with the oracle" in said
     assert any("1 mistrusted" in one for one in said)
     assert "no law was judged in this run" in proofs(dataclasses.replace(loaded, verdicts=()))
+
+
+def test_a_result_that_one_process_refuted_does_not_agree(loaded: LoadedRun) -> None:
+    first = next(one for one in loaded.measurements if one.samples_ns and not one.placebo)
+    refuted = dataclasses.replace(
+        first, process=99, status=Status.REFUTED, reason="wrong", block=(), samples_ns=(),
+        block_clock_hz=(), block_steal_share=(),
+    )  # fmt: skip
+    spoiled = dataclasses.replace(loaded, measurements=(*loaded.measurements, refuted))
+    assert "43 of 44 timed results agree with the oracle" in proofs(spoiled)

@@ -127,3 +127,11 @@ def test_a_run_without_a_name_is_answered_with_the_usage(
 ) -> None:
     assert main(["results/run"]) == 2
     assert capsys.readouterr().err == "usage: python3 -m reports.published [RUN NAME]\n"
+
+
+def test_a_kept_run_is_not_written_over_itself(tmp_path: Path) -> None:
+    keep(make_run(tmp_path / "run", variants=1, processes=1, blocks=2), "kept", tmp_path)
+    before = sorted(path.name for path in (tmp_path / "kept").iterdir())
+    with pytest.raises(ResultsError, match="lies where it is to be kept"):
+        keep(tmp_path / "kept", "kept", tmp_path)
+    assert sorted(path.name for path in (tmp_path / "kept").iterdir()) == before
