@@ -23,6 +23,8 @@ LAWS_SHARE = 0.4
 """Which share laws may take of what no later stage needs."""
 CEILINGS_SHARE = 0.1
 PROOFS_SHARE = 0.6
+BESIDE_NS = 5_000_000
+"""What looking after a sample takes beside it: fresh values, the right answer, a comparison."""
 ON_A_DEVICE = 4.0
 """How many times longer a block takes there: the host's clock, and a rest after either sample."""
 
@@ -123,7 +125,7 @@ class Budget:
 
 def block_s(calls_ns: Sequence[int], device: str = "cpu") -> float:
     """Return the seconds of one block of contenders with these times per call."""
-    each = sum(max(clock.HEADROOM * clock.TARGET_NS, call) for call in calls_ns) / 1e9
+    each = sum(max(clock.HEADROOM * clock.TARGET_NS, call) + BESIDE_NS for call in calls_ns) / 1e9
     return each if device == "cpu" else ON_A_DEVICE * each
 
 

@@ -112,6 +112,8 @@ def timing_session(setting: Setting, cursor: Any) -> Callable[[Group | Fingerpri
         raise RuntimeError(f"a plug-in {found} when it is loaded")
     timers: dict[str, clock.Clock] = {}
     clock.make_clock(common.device).burn_in(BURN_IN_S)
+    gc.collect()
+    gc.freeze()  # what is loaded stays: collecting before every group need not look at it again
     whole = Watch(setting.processors)
 
     def measure(group: Group | Fingerprints) -> Any:

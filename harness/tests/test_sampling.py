@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from harness import clock, contender, graphs, processors, rounds, sampling
-from harness.budget import Budget, block_s
+from harness.budget import BESIDE_NS, Budget, block_s
 from harness.case import ConvCase
 from harness.cuda_clock import PROOF_CYCLES, DeviceClock
 from harness.isolation import End, Report
@@ -264,7 +264,7 @@ KEY = GroupKey("plain", CASE, "", "forward")
 
 
 @pytest.mark.parametrize(
-    ("seconds", "rounds", "expected"), [(None, 5, 20), (1e6, 5, 20), (1.0, 5, 3), (100.0, 2, 5)]
+    ("seconds", "rounds", "expected"), [(None, 5, 20), (1e6, 5, 20), (1.0, 5, 3), (110.0, 2, 5)]
 )
 def test_the_budget_reduces_blocks_evenly_but_not_below_the_least(seconds, rounds, expected):
     budget = Budget(seconds, now=lambda: 0.0)
@@ -287,8 +287,8 @@ def test_the_budget_learns_how_slow_the_machine_is():
 
 
 def test_short_calls_cost_a_whole_sample():
-    assert block_s([1, 1]) == 2 * clock.HEADROOM * clock.TARGET_NS / 1e9
-    assert block_s([10**9]) == 1.0
+    assert block_s([1, 1]) == 2 * (clock.HEADROOM * clock.TARGET_NS + BESIDE_NS) / 1e9
+    assert block_s([10**9]) == 1.0 + BESIDE_NS / 1e9
 
 
 def test_who_ends_the_process_is_left_out_and_the_others_are_timed_again():
