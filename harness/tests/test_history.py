@@ -26,7 +26,7 @@ TABLE = load_table()
 CELL = Cell("plain", "library", CASE, "", "forward")
 OTHER = Cell("plain", "onednn", CASE, "", "backward")
 FEW = Rules(2, 4)
-KEPT = ROOT / "docs" / "runs" / "partial_on_a_cpu"
+KEPT = ROOT / "docs" / "runs" / "quick_on_a_cpu"
 
 
 def _comparison(ratio, *, placebo=False):
