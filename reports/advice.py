@@ -60,7 +60,7 @@ def knowledge(card: VariantCard, cells: pd.DataFrame, laws: pd.DataFrame) -> dic
         failing = judged[judged["status"].isin((Outcome.REFUTED, Outcome.CRASHED))]
         laws_that_hold = set(holding["law"]) - set(failing["law"])
         checked.append(
-            f"{len(laws_that_hold)} laws hold of all that they were judged over, "
+            f"{len(laws_that_hold)} laws hold wherever they were judged, "
             f"{holds} pairs of law and implementation in {int(holding['cases'].sum()):,} cases"
         )
     for bad in (Outcome.REFUTED, Outcome.CRASHED, Outcome.MISTRUSTED):
