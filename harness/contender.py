@@ -33,6 +33,7 @@ class Sampled(NamedTuple):
     block_load: tuple[float, ...] = ()
     block_involuntary_switches: tuple[int, ...] = ()
     block_clock_hz: tuple[int, ...] = ()
+    block_power_w: tuple[float, ...] = ()
     wall_ns: tuple[int, ...] = ()
     enqueue_ns: tuple[int, ...] = ()
     instructions: int | None = None
@@ -95,6 +96,7 @@ class Contender:
             return Sampled(self.cell, process, status, reason=reason, processors=processors)
         own = [seen[block] for block in self.blocks]
         rates = [one.clock_hz for one in own if one.clock_hz is not None]
+        powers = [one.power_w for one in own if one.power_w is not None]
         return Sampled(
             self.cell, process, Status.MEASURED, tuple(self.blocks), tuple(self.samples_ns),
             len(self.batch), processors=processors,
@@ -102,6 +104,7 @@ class Contender:
             block_load=tuple(one.load for one in own),
             block_involuntary_switches=tuple(one.involuntary_switches for one in own),
             block_clock_hz=tuple(rates) if len(rates) == len(own) else (),
+            block_power_w=tuple(powers) if len(powers) == len(own) else (),
             wall_ns=tuple(self.wall_ns), enqueue_ns=tuple(self.enqueue_ns),
             instructions=self.instructions,
         )  # fmt: skip

@@ -63,6 +63,9 @@ class Device(Protocol):
     def synchronize(self) -> None:
         """Wait until all streams have nothing left to do."""
 
+    def power_w(self) -> float | None:
+        """Return what the device draws of late; None where nothing tells."""
+
 
 class Cuda:
     """A CUDA device."""
@@ -108,6 +111,13 @@ class Cuda:
     def synchronize(self) -> None:
         """Wait for all streams."""
         torch.cuda.synchronize(self._device)
+
+    def power_w(self) -> float | None:
+        """Ask the driver, through a library that need not be there; it counts milliwatts."""
+        try:
+            return torch.cuda.power_draw(self._device) / 1e3
+        except (ImportError, RuntimeError):
+            return None
 
 
 class DeviceClock:
@@ -159,6 +169,10 @@ class DeviceClock:
         self._device.spin(PROOF_CYCLES)
         last = self._device.mark()
         return PROOF_CYCLES * 1e9 / max(self._device.between_ns(first, last), 1.0)
+
+    def power_w(self) -> float | None:
+        """Return what the device draws of late; None where nothing tells."""
+        return self._device.power_w()
 
     def burn_in(self, seconds: float) -> None:
         """Keep the device at work for so long, until it has settled."""

@@ -24,12 +24,13 @@ FREQUENCY = "/sys/devices/system/cpu/cpu{}/cpufreq/scaling_cur_freq"
 
 
 class Disturbance(NamedTuple):
-    """What went on for a while; `clock_hz` is None where the system does not tell it."""
+    """What went on for a while; `clock_hz` and `power_w` are None where nothing tells them."""
 
     steal_share: float
     load: float
     involuntary_switches: int
     clock_hz: int | None
+    power_w: float | None = None
 
 
 class Watch:

@@ -116,6 +116,7 @@ class Measurement:
     block_load: tuple[float, ...] = ()
     block_involuntary_switches: tuple[int, ...] = ()
     block_clock_hz: tuple[int, ...] = ()
+    block_power_w: tuple[float, ...] = ()
     off_clock_blocks: tuple[int, ...] = ()
     wall_ns: tuple[int, ...] = ()
     enqueue_ns: tuple[int, ...] = ()
@@ -146,8 +147,8 @@ class Measurement:
 
 
 PER_BLOCK = (
-    "block_steal_share", "block_load", "block_involuntary_switches", "block_clock_hz", "wall_ns",
-    "enqueue_ns",
+    "block_steal_share", "block_load", "block_involuntary_switches", "block_clock_hz",
+    "block_power_w", "wall_ns", "enqueue_ns",
 )  # fmt: skip
 
 

@@ -247,7 +247,9 @@ def sample_group(
             found = watch.since()
             if device_clock:
                 rates.append(device_clock.frequency_hz())
-                found = found._replace(clock_hz=round(harmonic_mean(rates)))
+                found = found._replace(
+                    clock_hz=round(harmonic_mean(rates)), power_w=device_clock.power_w()
+                )
             seen.append(found)
         pool.refresh(group.blocks + 1, proved=False)
         for number in range(len(contenders)):

@@ -19,7 +19,7 @@ from reports.frame import CELL, grouped, row_anchor
 from reports.vector import svg
 from reports.words import format_percent
 
-COLUMNS = ("process", "relative", "clock_ghz", "steal_share")
+COLUMNS = ("process", "relative", "clock_ghz", "steal_share", "power_w")
 WIDE, HIGH = 220.0, 28.0
 """Points of a small curve."""
 MOST = 480
@@ -45,7 +45,8 @@ def blocks_frame(measurements: Iterable[Measurement]) -> pd.DataFrame:
     `relative` is the median over all rows with a sample in that block of the sample divided by the
     usual time of its row, which is the median over processes: 1 is the usual pace, a slope drift,
     and a process that is slow throughout stands out. `clock_ghz` is the frequency that the rows
-    recorded there, `steal_share` the share of stolen time; None where no row tells.
+    recorded there, `steal_share` the share of stolen time, `power_w` what the device drew; None
+    where no row tells.
     """
     usual: dict[tuple[object, ...], float] = {}
     visits: dict[tuple[object, ...], list[Measurement]] = {}
@@ -60,20 +61,20 @@ def blocks_frame(measurements: Iterable[Measurement]) -> pd.DataFrame:
     for (process, *_), rows in visits.items():
         blocks = sorted({block for row in rows for block in row.block})
         paces: dict[int, list[float]] = {block: [] for block in blocks}
-        clocks, stolen = dict[int, int](), dict[int, float]()
+        clocks, stolen, drawn = dict[int, int](), dict[int, float](), dict[int, float]()
         for row in rows:
             middle = usual[row_anchor(row), row.process]
             for block, sample in zip(row.block, row.samples_ns, strict=True):
                 paces[block].append(sample / middle)
             clocks |= zip(row.block, row.block_clock_hz, strict=False)
             stolen |= zip(row.block, row.block_steal_share, strict=False)
+            drawn |= zip(row.block, row.block_power_w, strict=False)
         for block in blocks:
             clock = clocks.get(block)
             pace = statistics.median(paces[block])
-            found.append((process, pace, clock and clock / 1e9, stolen.get(block)))
-    return pd.DataFrame(found, columns=list(COLUMNS)).astype(
-        {"clock_ghz": "float64", "steal_share": "float64"}
-    )
+            measured = clock and clock / 1e9, stolen.get(block), drawn.get(block)
+            found.append((process, pace, *measured))
+    return pd.DataFrame(found, columns=list(COLUMNS)).astype(dict.fromkeys(COLUMNS[2:], "float64"))
 
 
 def traces(blocks: pd.DataFrame) -> list[Trace]:
@@ -84,10 +85,7 @@ def traces(blocks: pd.DataFrame) -> list[Trace]:
             "Clock", blocks, "clock_ghz", _clock,
             "the system does not tell its frequency, as in most virtual machines",
         ),
-        Trace(
-            name="Power", lines=(),
-            words="not measurable here: runs record no reading of power",
-        ),
+        _trace("Power", blocks, "power_w", _power, "nothing tells what a device draws"),
         _trace(
             "Stolen time", blocks, "steal_share", _steal,
             "the system does not tell what a hypervisor took",
@@ -189,6 +187,10 @@ def _pace(values: Sequence[float]) -> str:
 
 def _clock(values: Sequence[float]) -> str:
     return f"{min(values):.2f} to {max(values):.2f} GHz, median {statistics.median(values):.2f} GHz"
+
+
+def _power(values: Sequence[float]) -> str:
+    return f"{min(values):.0f} to {max(values):.0f} W, median {statistics.median(values):.0f} W"
 
 
 def _steal(values: Sequence[float]) -> str:

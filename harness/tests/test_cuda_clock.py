@@ -66,6 +66,9 @@ class Simulated:
         self.host = max(self.host, last)
         return last - first
 
+    def power_w(self) -> None:
+        """Tell nothing."""
+
     def synchronize(self) -> None:
         """Wait for everything."""
         self.host = max(self.host, self.free)

@@ -96,6 +96,10 @@ class Ticking:
         """Subtract."""
         return last - first
 
+    def power_w(self):
+        """Draw the same all the time."""
+        return 321.5
+
     def synchronize(self, *_):
         """Do nothing."""
 
@@ -125,6 +129,7 @@ def test_graphs_are_sampled_with_the_hosts_times_and_the_devices_frequency(
         assert row.samples_ns == (20_000,) * 6
         assert len(row.wall_ns) == len(row.enqueue_ns) == 6
         assert row.block_clock_hz == (PROOF_CYCLES * 50_000,) * 6
+        assert row.block_power_w == (321.5,) * 6
         assert row.instructions is None
 
 

@@ -73,13 +73,19 @@ def test_the_page_draws_what_was_read_and_says_what_was_not(loaded: LoadedRun) -
     assert "the system does not tell its frequency" in text
     assert "Clock of the machine in time order" not in text
     rows = [
-        dataclasses.replace(one, block_clock_hz=tuple(2_100_000_000 + 10**6 * b for b in one.block))
+        dataclasses.replace(
+            one,
+            block_clock_hz=tuple(2_100_000_000 + 10**6 * b for b in one.block),
+            block_power_w=tuple(300.0 + b for b in one.block),
+        )
         for one in loaded.measurements
     ]
     text = render(dataclasses.replace(loaded, measurements=tuple(rows)))
     assert "Clock of the machine in time order" in text
     assert "2.10 to 2.10 GHz" in text
-    assert len(re.findall(r'<svg class="spark"', text)) == 2  # pace and clock; no steal was read
+    assert "300 to 303 W, median" in text
+    # pace, clock and power; no steal was read
+    assert len(re.findall(r'<svg class="spark"', text)) == 3
 
 
 def test_what_was_checked_is_counted(loaded: LoadedRun) -> None:
