@@ -6,7 +6,7 @@ import itertools
 import math
 import tempfile
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -45,11 +45,11 @@ class Benchmark(Ledger):
         """Judge the laws, prove every cell, sample what is proved; say what had no time."""
         budget = budget or Budget(self.options.budget_s)
         if budget.left_s is None:
-            laws = 0 if self.options.laws == "none" else len(self._units())
+            left = [self._missing(self.plan.cells, *turn) for turn in self._turns()]
             self.progress.say(
                 estimate.before(
-                    self.table, self.plan, laws, self.options.processes, self.options.blocks,
-                    budget.start_s, self.run.device,
+                    self.table, left, len(self._unjudged()), self.options.blocks, budget.start_s,
+                    self.run.device,
                 )
             )  # fmt: skip
         for table in load_evidence(EVIDENCE):
@@ -104,10 +104,7 @@ class Benchmark(Ledger):
         self.write()
 
     def _judge(self, budget: Budget) -> None:
-        if self.options.laws == "none":
-            return
-        judged = {(row.variant, row.implementation, row.law) for row in self.verdicts}
-        left = [unit for unit in self._units() if unit not in judged]
+        left = self._unjudged()
         total = len(left)
         seconds = budget.stage(stages.LAWS_SHARE, later=stages.PROOFS + stages.SAMPLES)
         if seconds is None or seconds > 0:
@@ -138,8 +135,11 @@ class Benchmark(Ledger):
                 self.progress.say(f"{row.status} {what}")
             self.progress.show(0.0, f"{total - len(left)} of {total} laws, {what}")
 
-    def _units(self) -> list[Unit]:
-        """Return what is judged: the laws that cost little over all that is selected."""
+    def _unjudged(self) -> list[Unit]:
+        """Return what is still to be judged: the laws that cost little over all that is selected."""
+        if self.options.laws == "none":
+            return []
+        judged = {(row.variant, row.implementation, row.law) for row in self.verdicts}
         chosen = self.options.selection.implementations
         names = [card.name for card in self.run.catalogue]
         found = []
@@ -151,20 +151,32 @@ class Benchmark(Ledger):
             found += [
                 (name, implementation.name, law.id)
                 for law, _, implementation in pairs(self.table, [name], implementations)
-                if law.share >= COSTLY
+                if law.share >= COSTLY and (name, implementation.name, law.id) not in judged
             ]
         return found
 
+    def _turns(self) -> list[tuple[int, int]]:
+        """Return number and threads of every process, few and many threads by turns."""
+        return list(
+            itertools.product(range(self.options.processes), self.options.selection.threads)
+        )
+
+    def _missing(
+        self, cells: Iterable[Cell], process: int, threads: int
+    ) -> dict[GroupKey, list[Cell]]:
+        """Return the groups that this process has not measured whole, without whoever failed."""
+        failed = {cell for (cell, _), row in self.rows.items() if row.status not in SAMPLED}
+        groups = grouped(c for c in cells if c.threads == threads and c not in failed)
+        # Only samples of one process pair: a group that was cut short is measured again whole.
+        return {
+            key: some for key, some in groups.items()
+            if any((cell, process) not in self.rows for cell in some)
+        }  # fmt: skip
+
     def _unfinished(self) -> list[Cell]:
-        """Return the cells that still lack a process."""
-        lost = {cell for (cell, _), row in self.rows.items() if row.status not in SAMPLED}
-        missing = {
-            cell.group
-            for cell in self.plan.cells
-            for process in range(self.options.processes)
-            if cell not in lost and (cell, process) not in self.rows
-        }
-        return [c for c in self.plan.cells if c.group in missing and c not in lost]
+        """Return the cells that some process has not measured."""
+        left = (self._missing(self.plan.cells, *turn) for turn in self._turns())
+        return list(dict.fromkeys(c for groups in left for some in groups.values() for c in some))
 
     def _prove(self, common: Common, budget: Budget) -> None:
         """Prove what is unfinished, least measured first, in part where the budget ends before."""
@@ -226,13 +238,11 @@ class Benchmark(Ledger):
             (cell.variant, cell.implementation): plugins_of(self.table, options.plugins, cell)
             for cell in self.proofs
         }
-        turns = list(itertools.product(range(options.processes), options.selection.threads))
+        turns = self._turns()
         if budget.left_s is None:
-            calls = rounds.calls_of(grouped(self.proofs), self.proofs)
-            seconds = estimate.sampling_s(
-                calls, options.processes, options.blocks, budget.start_s, self.run.device
-            )
-            self.progress.say(estimate.after(calls, seconds))
+            left = [rounds.calls_of(self._groups(*turn), self.proofs) for turn in turns]
+            seconds = estimate.sampling_s(left, options.blocks, budget.start_s, self.run.device)
+            self.progress.say(estimate.after(seconds))
         for number, (process, threads) in enumerate(turns):
             groups = self._groups(process, threads)
             if groups:
@@ -290,21 +300,10 @@ class Benchmark(Ledger):
             )
 
     def _groups(self, process: int, threads: int) -> dict[GroupKey, list[Cell]]:
-        """Return the groups that this process has not measured whole, without whoever failed."""
-        failed = {cell for (cell, _), row in self.rows.items() if row.status not in SAMPLED}
-        alive = [c for c in self.proofs if c.threads == threads and c not in failed]
-        order = {cell: number for number, cell in enumerate(self.plan.cells)}
-        groups = grouped(sorted(alive, key=order.__getitem__))
+        """Return what this process is to sample, what is least known first: time may run out."""
+        groups = self._missing((c for c in self.plan.cells if c in self.proofs), process, threads)
         widths = self._widths()
-        # What is least known comes first: the budget may end before the last.
-        groups = {
-            key: groups[key] for key in sorted(groups, key=lambda k: -widths.get(k, math.inf))
-        }
-        # Only samples of one process pair: a group that was cut short is measured again whole.
-        return {
-            key: cells for key, cells in groups.items()
-            if any((cell, process) not in self.rows for cell in cells)
-        }  # fmt: skip
+        return {key: groups[key] for key in sorted(groups, key=lambda k: -widths.get(k, math.inf))}
 
     def _widths(self) -> dict[GroupKey, float]:
         """Return how wide the widest interval of every group is, where all have one."""

@@ -22,6 +22,7 @@ from harness.comparison import compare, deciding_row, summarize, summarize_place
 from harness.disturbances import flagged
 from harness.evidence import read_evidence
 from harness.judge import BAD
+from harness.ledger import OF_BUDGET
 from harness.plan import Cell, cell_of
 from harness.results import FAILED, Measurement, ResultsError, load_run
 from harness.terminal import print_verdicts, write_lines
@@ -56,7 +57,7 @@ def conclude(folder: Path, *, as_json: bool, deadline_s: float | None = None) ->
     remarks += [f"{number} {status}" for status, number in counts.items()]
     remarks += [f"a counterexample: {row.replay}" for row in laws if row.replay][:1]
     remarks += flagged(loaded.measurements)
-    remarks += [n for n in loaded.run.notes if n.startswith(("budget: ", "warning: "))]
+    remarks += [n for n in loaded.run.notes if n.startswith((OF_BUDGET, "warning: "))]
     remarks.append(f"results: {folder}")
     remarks = [remark for remark in remarks if remark]
     if as_json:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from harness.budget import FILE, PAGE, SERVER, group_s
 from harness.case import ConvCase
-from harness.plan import Cell, GroupKey, Plan, grouped
+from harness.plan import Cell, GroupKey
 from harness.table import Table
 from harness.variant import Need
 
@@ -27,39 +27,40 @@ def called_ns(cell: Cell) -> int:
 
 
 def sampling_s(
-    calls_ns: Mapping[GroupKey, Sequence[int]], processes: int, blocks: int, start_s: float,
-    device: str,
-) -> float:  # fmt: skip
-    """Return the seconds of all processes that time, in which every group is timed by each."""
-    settings = len({key.threads for key in calls_ns})
-    each = sum(group_s(calls, blocks, device) for calls in calls_ns.values())
-    return processes * (settings * start_s + each)
+    turns: Iterable[Mapping[GroupKey, Sequence[int]]], blocks: int, start_s: float, device: str
+) -> float:
+    """Return the seconds of all processes that time, each the groups of its turn."""
+    return sum(
+        start_s + sum(group_s(calls, blocks, device) for calls in groups.values())
+        for groups in turns if groups
+    )  # fmt: skip
 
 
 def before(
-    table: Table, plan: Plan, laws: int, processes: int, blocks: int, start_s: float, device: str
-) -> str:
-    """Return, in words, how long a run of `plan` takes that judges so many pairs of laws.
+    table: Table, turns: Sequence[Mapping[GroupKey, Sequence[Cell]]], laws: int, blocks: int,
+    start_s: float, device: str,
+) -> str:  # fmt: skip
+    """Return, in words, how long it takes to time these groups and to judge so many pairs of laws.
 
     It grows with what is multiplied: cells, processes, blocks, and the length of a sample.
     """
-    calls = {key: [called_ns(c) for c in cells] for key, cells in grouped(plan.cells).items()}
-    samples = sampling_s(calls, processes, blocks, start_s, device)
-    proved = Counter(_compiles(table, cell) for cell in {c.proved_as for c in plan.cells})
-    questions = len({(cell.variant, cell.case) for cell in plan.cells})
+    calls = [{key: [called_ns(c) for c in some] for key, some in turn.items()} for turn in turns]
+    samples = sampling_s(calls, blocks, start_s, device)
+    timed = [cell for turn in turns for some in turn.values() for cell in some]
+    proved = Counter(_compiles(table, cell) for cell in {cell.proved_as for cell in timed})
+    questions = len({(cell.variant, cell.case) for cell in timed})
     proofs = ANSWER_S * questions + PROOF_S * proved[False] + COMPILE_S * proved[True]
     rest = LAW_S * laws + (SERVER + PAGE + FILE) * start_s
     parts = f"samples {_minutes(samples)}, proofs {_minutes(proofs)}, else {_minutes(rest)}"
     return (
-        f"estimate: {len(plan.cells)} cells x {processes} processes x {blocks} blocks take about "
-        f"{_minutes(samples + proofs + rest)} ({parts}); --budget-s ends it earlier"
+        f"estimate: {len(set(timed))} cells, {len(timed)} times in all, {blocks} blocks each, take "
+        f"about {_minutes(samples + proofs + rest)} ({parts}); --budget-s ends it earlier"
     )
 
 
-def after(calls_ns: Mapping[GroupKey, Sequence[int]], seconds: float) -> str:
-    """Return the same of what is left when every call has been seen once."""
-    cells = sum(map(len, calls_ns.values()))
-    return f"estimate: the samples of {cells} cells that are proved take about {_minutes(seconds)}"
+def after(seconds: float) -> str:
+    """Return the same of the samples when every call has been seen once."""
+    return f"estimate: the samples of what is proved take about {_minutes(seconds)}"
 
 
 def _compiles(table: Table, cell: Cell) -> bool:

@@ -34,6 +34,8 @@ from harness.table import Table
 from harness.terminal import Progress
 
 ROOT = Path(__file__).resolve().parent.parent
+OF_BUDGET = "budget: "
+"""How a note begins that tells what there was no time for."""
 
 
 @dataclass(slots=True)
@@ -59,6 +61,9 @@ class Ledger:
                 if row.status is not Status.NO_TIME  # perhaps there is some now
             }
             self.verdicts = list(self.before.verdicts)
+            # what has no time again will be said again
+            notes = tuple(note for note in self.run.notes if not note.startswith(OF_BUDGET))
+            self.run = replace(self.run, notes=notes)
 
     @property
     def recorder(self) -> Recorder:

@@ -226,12 +226,14 @@ def test_what_had_no_time_is_tried_again(played, hands):
     bench.measure(Budget(10.0, start_s=1.0, now=hands))
     assert _statuses(bench) == {Status.NO_TIME}
     loaded = SimpleNamespace(measurements=tuple(bench.rows.values()), verdicts=())
+    assert any(note.startswith("budget: ") for note in bench.run.notes)
     again = played()
     again = Benchmark(
-        again.folder, again.run, again.options, again.plan, TABLE, Progress(), before=loaded
+        again.folder, bench.run, again.options, again.plan, TABLE, Progress(), before=loaded
     )
     again.measure(Budget(None))
     assert _statuses(again) == {Status.MEASURED}
+    assert not any(note.startswith("budget: ") for note in again.run.notes)
 
 
 # -- estimates ---------------------------------------------------------------------------------
@@ -241,17 +243,28 @@ def test_a_run_without_a_limit_says_how_long_it_takes_before_it_begins(played, c
     bench = played()
     bench.measure(Budget(None, start_s=4.0))
     first, *_, last = [x for x in capsys.readouterr().err.splitlines() if "estimate" in x]
-    assert f"{len(bench.plan.cells)} cells x 2 processes x 3 blocks" in first
+    cells = len(bench.plan.cells)
+    assert f"{cells} cells, {2 * cells} times in all, 3 blocks each" in first
     assert "samples of" in last
+
+
+def test_the_estimate_of_a_run_that_goes_on_is_that_of_what_is_left(played, capsys):
+    bench = played()
+    bench.measure(Budget(None, start_s=4.0))
+    bench.rows = {key: row for key, row in bench.rows.items() if key[1] == 0}
+    capsys.readouterr()
+    bench.measure(Budget(None, start_s=4.0))
+    first = next(x for x in capsys.readouterr().err.splitlines() if "estimate" in x)
+    cells = len(bench.plan.cells)
+    assert f"{cells} cells, {cells} times in all, 3 blocks each" in first
 
 
 def test_the_estimate_grows_with_what_is_multiplied():
     calls = {KEY: [10**9] * 3}
-    one = estimate.sampling_s(calls, 1, 20, 4.0, "cpu")
+    one = estimate.sampling_s([calls], 20, 4.0, "cpu")
     assert one > 60.0
-    assert estimate.sampling_s(calls, 5, 20, 4.0, "cpu") == pytest.approx(5 * one)
-    both = {**calls, KEY._replace(threads=2): [10**9] * 3}
-    assert estimate.sampling_s(both, 1, 20, 4.0, "cpu") == pytest.approx(2 * one)
+    assert estimate.sampling_s([calls] * 5, 20, 4.0, "cpu") == pytest.approx(5 * one)
+    assert estimate.sampling_s([calls, {}], 20, 4.0, "cpu") == one
     cell = Cell("plain", "library", CASE, "", "forward")
     assert estimate.called_ns(cell._replace(direction="backward")) == pytest.approx(
         3 * estimate.called_ns(cell), abs=2
