@@ -145,17 +145,27 @@ def _chosen_kernels(
     x: Tensor, weight: Tensor, convolution: Callable[..., Tensor], geometry: dict[str, Any]
 ) -> Tensor:
     """Return at every output the convolution with the kernel of its window's displacement."""
-    rank = x.dim() - 2
-    kernel_size = weight.shape[-rank:]
-    y = x.new_zeros(())
-    for index in product(*(range(k) for k in kernel_size)):
-        here = torch.ones((), dtype=torch.bool, device=x.device)
-        axes = zip(index, x.shape[2:], kernel_size, geometry["stride"], geometry["dilation"],
-                   strict=True)  # fmt: skip
-        for i, size, k, s, d in axes:
-            position = torch.arange(0, size, s, device=x.device)
-            missing_before = (k // 2 - position // d).clamp(min=0)
-            missing_behind = (k // 2 - (size - 1 - position) // d).clamp(min=0)
-            here = here[..., None] & (k // 2 - missing_before + missing_behind == i)
-        y = y + convolution(x, weight[index], **geometry).where(here, x.new_zeros(()))
-    return y
+    rank, groups = x.dim() - 2, geometry["groups"]
+    kernels = weight.flatten(0, rank - 1)  # (displacements, C_out, C_in/groups, *K)
+    # one convolution: within a group the kernels of all displacements stand side by side
+    filters = kernels.unflatten(1, (groups, -1)).transpose(0, 1).flatten(0, 2)
+    y = convolution(x, filters, **geometry).unflatten(1, (groups, len(kernels), -1))
+    y = y.transpose(1, 2).flatten(2, 3)  # (N, displacements, C_out, *S_out)
+    chosen = _displacement(x, weight.shape[-rank:], geometry) == torch.arange(
+        len(kernels), device=x.device
+    ).view(-1, *(1 for _ in range(rank)))
+    return y.where(chosen[:, None], x.new_zeros(())).sum(1)
+
+
+def _displacement(x: Tensor, kernel_size: Sequence[int], geometry: dict[str, Any]) -> Tensor:
+    """Return at every output the number, in raster order, of its window's displacement."""
+    number = torch.zeros((), dtype=torch.int64, device=x.device)
+    axes = zip(
+        x.shape[2:], kernel_size, geometry["stride"], geometry["dilation"], strict=True
+    )  # fmt: skip
+    for size, k, s, d in axes:
+        position = torch.arange(0, size, s, device=x.device)
+        missing_before = (k // 2 - position // d).clamp(min=0)
+        missing_behind = (k // 2 - (size - 1 - position) // d).clamp(min=0)
+        number = number[..., None] * k + (k // 2 - missing_before + missing_behind)
+    return number
