@@ -43,7 +43,10 @@ def _typed(kind: Any, data: Any, name: str) -> Any:
     if origin in (typing.Union, types.UnionType):
         return _typed_choice(kind, [p for p in parts if p is not type(None)], data, name)
     if origin is tuple and isinstance(data, list):
-        if parts[0] is int and set(map(type, data)) == {int}:  # samples: there are many
+        kinds = set(map(type, data))  # of numbers there are many
+        if parts[0] is float and kinds <= {int, float}:
+            return tuple(data)
+        if parts[0] is int and kinds == {int}:
             return (
                 tuple(data)
                 if max(map(abs, data)) < TOO_LARGE
