@@ -17,6 +17,7 @@ from harness.tolerance import (
     Bound,
     effective_roundoff,
     error_bound,
+    is_exact,
     is_transform,
     reads_tf32,
     relative_bound,
@@ -185,12 +186,12 @@ class Trial:
         tf32 = reads_tf32(self.case, self.device)
         key = (judged, transform, tf32)
         if key not in known.bounds:
+            exact = {} if transform else self._exact(known, tf32)
             known.bounds[key] = {
                 name: error_bound(
                     self.variant, self.case, known.tensors, truth, known.sizes[name],
                     known.directions.get(name), implementation=judged,
-                    widest=known.widest.get(name), tf32=tf32,
-                    sums=not transform,
+                    widest=known.widest.get(name), tf32=tf32, exact=exact.get(name, False),
                 )
                 for name, truth in known.values.items()
             }  # fmt: skip
@@ -199,6 +200,18 @@ class Trial:
             return bounds
         errors = {n: (_wide(v) - known.values[n]).abs() for n, v in reference().items()}
         return {name: relative_bound(errors[name], bound) for name, bound in bounds.items()}
+
+    def _exact(self, known: _Known, tf32: bool) -> dict[str, bool]:
+        """Return which values are computed without rounding, whichever way."""
+        if tf32 not in known.exact:
+            known.exact[tf32] = {
+                name: is_exact(
+                    self.variant, self.case, known.tensors, truth, known.sizes[name],
+                    widest=known.widest.get(name), tf32=tf32,
+                )
+                for name, truth in known.values.items()
+            }  # fmt: skip
+        return known.exact[tf32]
 
     # -- comparing -----------------------------------------------------------------------------
 
@@ -287,6 +300,7 @@ class _Known:
     is_low: bool
     directions: Mapping[str, Role] = field(default_factory=dict)
     bounds: dict[tuple[Implementation, bool, bool], dict[str, Bound]] = field(default_factory=dict)
+    exact: dict[bool, dict[str, bool]] = field(default_factory=dict)
 
     @functools.cached_property
     def sizes(self) -> Outputs:

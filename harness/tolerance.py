@@ -179,7 +179,7 @@ def error_bound(
     implementation: Implementation | None = None,
     widest: Tensor | None = None,
     tf32: bool = False,
-    sums: bool = True,
+    exact: bool | None = None,
 ) -> Bound:
     """Return the bound on `|value - truth|`, T0 where it applies, else T1.
 
@@ -192,11 +192,14 @@ def error_bound(
         widest: `magnitude` of factors of at least 1: no intermediate result is larger. Where it
             does not fit into the dtype, an entry is not comparable.
         tf32: Whether operands are rounded to TensorFloat-32.
-        sums: Whether it is the definition's sums that are computed: a transform has no T0.
+        exact: Whether T0 applies, as `is_exact` says, which is asked where this is None; never to a
+            transform, which computes other sums than the definition's.
     """
     low = case.dtype in LOW_PRECISION
     whole = magnitude if widest is None else torch.maximum(magnitude, widest)
-    if sums and _is_exact(variant, case, tensors, truth, whole, tf32):
+    if exact is None:
+        exact = is_exact(variant, case, tensors, truth, magnitude, widest=widest, tf32=tf32)
+    if exact:
         return Bound(error=torch.zeros_like(magnitude), tier="T0")
     n = roundings(variant, case, direction)
     adds, s = accumulator(case, direction, implementation or variant.reference)
@@ -237,13 +240,26 @@ def effective_roundoff(difference: Tensor, bound: Bound) -> tuple[float, float]:
     return float(over.max()), float(shown.max())
 
 
-def _is_exact(
-    variant: Variant, case: ConvCase, tensors: Mapping[str, Value], truth: Tensor, whole: Tensor,
-    tf32: bool,
+def is_exact(
+    variant: Variant, case: ConvCase, tensors: Mapping[str, Value], truth: Tensor,
+    magnitude: Tensor, *, widest: Tensor | None = None, tf32: bool = False,
 ) -> bool:  # fmt: skip
-    """Return whether no order of summation rounds, nor storing any result on the way."""
-    if not case.is_exact or not (variant.exact is None or variant.exact(case, tensors)):
+    """Return whether no order of summation rounds, nor storing any result on the way.
+
+    Args:
+        variant, case, tensors, truth, magnitude, widest, tf32: As in `error_bound`.
+    """
+    if not case.is_exact or not _fits(variant, case, tensors, truth, magnitude, widest, tf32):
         return False
+    return variant.exact is None or variant.exact(case, tensors)
+
+
+def _fits(
+    variant: Variant, case: ConvCase, tensors: Mapping[str, Value], truth: Tensor,
+    magnitude: Tensor, widest: Tensor | None, tf32: bool,
+) -> bool:  # fmt: skip
+    """Return whether the dtype holds every sum of these magnitudes, and the value itself."""
+    whole = magnitude if widest is None else torch.maximum(magnitude, widest)
     if whole.numel() == 0:
         return True
     digits = DIGITS["float32" if case.dtype in LOW_PRECISION else case.dtype] - FRACTION_DIGITS
