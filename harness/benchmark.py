@@ -105,6 +105,8 @@ class Benchmark(Ledger):
 
     def _judge(self, budget: Budget) -> None:
         left = self._unjudged()
+        if not left:
+            return  # nor is a server begun: what it takes stays set apart
         total = len(left)
         seconds = budget.stage(stages.LAWS_SHARE, later=stages.PROOFS + stages.SAMPLES)
         if seconds is None or seconds > 0:

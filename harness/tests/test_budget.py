@@ -3,6 +3,7 @@
 import shlex
 import subprocess
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -178,6 +179,15 @@ def test_slow_laws_leave_time_for_proofs_and_samples(played, hands):
     assert _statuses(bench) == {Status.MEASURED}
     assert hands.now <= 140.0
     assert any("were not judged" in note for note in bench.run.notes)
+
+
+def test_without_laws_the_server_is_still_reckoned_with(played, hands):
+    bench = played()
+    bench.options = replace(bench.options, laws="none")
+    budget = Budget(100.0, start_s=5.0, now=hands)
+    bench._judge(budget)
+    untouched = Budget(100.0, start_s=5.0, now=hands)
+    assert budget.stage(0.5, own=1.0) == untouched.stage(0.5, own=1.0)
 
 
 def test_a_slow_proof_ends_in_time_and_what_is_late_has_a_row_that_says_so(played, hands):
