@@ -39,6 +39,10 @@ class Code:
     commit: str
     dirty: str
 
+    def __str__(self) -> str:
+        changed = f" with changes {self.dirty}" if self.dirty else ""
+        return f"commit {self.commit[:12]}{changed}"
+
 
 def describe_machine() -> Machine:
     """Describe this machine without changing any setting of it."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import itertools
 import random
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,8 +15,8 @@ from harness.benchmark import describe_run
 from harness.evidence import EVIDENCE, Evidence, Made
 from harness.judge import Court, Unit, judge, pairs
 from harness.law import natural_order
-from harness.machine import choose_device
-from harness.results import Outcome, Recorder, Verdict
+from harness.machine import Code, choose_device, describe_code
+from harness.results import LoadedRun, Outcome, Recorder, ResultsError, Verdict, load_run
 from harness.search import COSTLY
 from harness.table import Table
 
@@ -36,6 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--variant", action="append", default=[], help="only this variant")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--seed", type=int, help="of the first round; by chance if not given")
+    parser.add_argument(
+        "--resume", type=Path, metavar="RUN", help="go on with the folder of a soak"
+    )
     parser.add_argument("--write", action="store_true", help=f"keep the table in {EVIDENCE.name}/")
 
 
@@ -44,15 +46,22 @@ def run(options: argparse.Namespace, table: Table) -> int:
     deadline = clock.monotonic_s() + 60 * options.minutes
     seed = random.SystemRandom().randrange(2**32) if options.seed is None else options.seed
     device, started = choose_device(options.device), clock.utc_now()
-    units = [(v.name, i.name, law.id) for law, v, i in pairs(table, options.variant)]
-    names = dict.fromkeys(name for name, *_ in units)
-    described = describe_run(
-        table, {name: table.variant(name).reference.name for name in names},
-        argv=("python3", "-m", "harness", "soak"), device=device, threads=1, seed=seed,
-    )  # fmt: skip
-    recorder = Recorder(ROOT / "results" / described.id)
-    recorder.write_run(described)
+    before = _before(options.resume) if options.resume else None
+    names = [card.name for card in before.run.catalogue] if before else options.variant
+    units = [(v.name, i.name, law.id) for law, v, i in pairs(table, names)]
     found: dict[Unit, list[Verdict]] = {unit: [] for unit in units}
+    if before:
+        described, seed, device = before.run, before.run.seed, before.run.device
+        for row in before.verdicts:
+            found[row.variant, row.implementation, row.law].append(row)
+    else:
+        variants = dict.fromkeys(name for name, *_ in units)
+        described = describe_run(
+            table, {name: table.variant(name).reference.name for name in variants},
+            argv=("python3", "-m", "harness", "soak"), device=device, threads=1, seed=seed,
+        )  # fmt: skip
+    recorder = Recorder(options.resume or ROOT / "results" / described.id)
+    recorder.write_run(described)
     court = Court(plugins=(), profile="soak", device=device, seed=seed)
     with contextlib.suppress(KeyboardInterrupt):  # what was judged until then counts
         for row in _rounds(
@@ -72,10 +81,27 @@ def run(options: argparse.Namespace, table: Table) -> int:
     words += [f"--processes {options.processes}", f"--device {device}", f"--seed {seed}"]
     made = Made.here(" ".join(["python3 -m harness soak", *words, "--write"]), started, ROOT)
     evidence = _evidence(table, found, made, seed)
-    print(f"{evidence.about}\nresults: {recorder.folder}")
+    print(f"{evidence.about}\nresults: {recorder.folder}; --resume goes on with them")
     if options.write:
         print(f"kept in {evidence.save(EVIDENCE)}")
     return int(any(evidence.column("refuted")))
+
+
+def _before(folder: Path) -> LoadedRun:
+    """Return what a soak of this same code judged before.
+
+    Raises:
+        ResultsError: `folder` is no results folder, or of other code than this.
+    """
+    Recorder(folder).mend()
+    before, here = load_run(folder), describe_code(ROOT)
+    judged = Code(commit=before.run.commit, dirty=before.run.dirty)
+    if judged != here:
+        raise ResultsError(
+            f"{folder}: judged {judged}, and here is {here}; only the same code can be judged on: "
+            f"`git worktree add ../soak {judged.commit[:12]}` brings it back"
+        )
+    return before
 
 
 def _rounds(
@@ -84,23 +110,23 @@ def _rounds(
 ) -> Iterator[Verdict]:  # fmt: skip
     """Yield the verdicts of one round after another, each with a seed of its own.
 
-    `found` is read between rounds: a pair that had its cases, or whose law found nothing to run
-    in the first round, is left out of the next.
+    `found` is read between rounds: those behind in rounds come first, a pair that had its cases, or
+    whose law found nothing to run, is left out, and one of which a case takes seconds has one round.
     """
-    chosen, first = list(found), court.seed or 0
-    for number in itertools.count():
-        if not chosen or clock.monotonic_s() >= deadline_s:
+    while clock.monotonic_s() < deadline_s:
+        due = [
+            unit
+            for unit, rows in found.items()
+            if not rows or (table.laws[unit[2]].share >= COSTLY and 0 < _cases(rows) < least)
+        ]
+        if not due:
             return
+        number = min(len(found[unit]) for unit in due)
         yield from judge(
-            table, replace(court, seed=first + number), chosen,
+            table, replace(court, seed=(court.seed or 0) + number),
+            [unit for unit in due if len(found[unit]) == number],
             run_id=run_id, parallel=parallel, deadline_s=deadline_s,
         )  # fmt: skip
-        # laws of which a case takes seconds: in the first round alone
-        chosen = [
-            unit
-            for unit in chosen
-            if table.laws[unit[2]].share >= COSTLY and 0 < _cases(found[unit]) < least
-        ]
 
 
 def _cases(rows: Sequence[Verdict]) -> int:

@@ -1,14 +1,19 @@
 """What long runs and rates come to, as tables."""
 
+import argparse
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from harness import rates, soak
+import pytest
+
+from harness import ledger, rates, soak
 from harness.evidence import Made
 from harness.judge import as_verdict
-from harness.results import Outcome
+from harness.machine import Code, describe_code
+from harness.results import Outcome, ResultsError
 from harness.search import Finding
 from harness.table import load_table
 
@@ -41,12 +46,42 @@ def test_a_round_keeps_every_verdict_and_ends_in_time(capsys, tmp_path, monkeypa
     moments = iter((0.0, 1.0, 1e9))
     monkeypatch.setattr(soak.clock, "monotonic_s", lambda: next(moments, 1e9))
     monkeypatch.setattr(soak, "judge", lambda *_, **__: iter([_row(Outcome.HOLDS, 120)]))
-    options = soak.argparse.Namespace(
-        minutes=1.0, least=1000, processes=1, variant=["plain"], device="cpu", seed=5, write=False
-    )
-    assert soak.run(options, TABLE) == 0
+    assert soak.run(_options(), TABLE) == 0
     assert "120 cases over 1 of 1 pairs" in capsys.readouterr().out
     assert len(list(tmp_path.glob("results/*/verdicts.jsonl"))) == 1
+
+
+def _options(**changes):
+    return argparse.Namespace(**{
+        "minutes": 1.0, "least": 1000, "processes": 1, "variant": ["plain"], "device": "cpu",
+        "seed": 5, "write": False, "resume": None, **changes,
+    })  # fmt: skip
+
+
+def test_a_soak_goes_on_where_it_ended(capsys, tmp_path, monkeypatch):
+    seeds = []
+
+    def judge(_, court, units, *, run_id, **__):
+        seeds.append((court.seed, len(units)))
+        yield replace(_row(Outcome.HOLDS, 400), run_id=run_id)
+
+    monkeypatch.setattr(soak, "ROOT", tmp_path)
+    monkeypatch.setattr(soak, "pairs", lambda *_: [(LAW, PLAIN, PLAIN.reference)])
+    monkeypatch.setattr(soak, "judge", judge)
+    moments = iter((0.0, 1.0, 1e9))
+    monkeypatch.setattr(soak.clock, "monotonic_s", lambda: next(moments, 1e9))
+    assert soak.run(_options(), TABLE) == 0
+    (folder,) = tmp_path.glob("results/*")
+    monkeypatch.setattr(soak, "describe_code", lambda _: describe_code(ledger.ROOT))
+    monkeypatch.setattr(soak.clock, "monotonic_s", lambda: 0.0)
+    assert soak.run(_options(resume=folder, seed=None), TABLE) == 0
+    assert seeds == [(5, 1), (6, 1), (7, 1)]
+    assert "1,200 cases over 1 of 1 pairs" in capsys.readouterr().out
+    assert len((folder / "verdicts.jsonl").read_text().splitlines()) == 3
+
+    monkeypatch.setattr(soak, "describe_code", lambda _: Code(commit="f" * 40, dirty="abc"))
+    with pytest.raises(ResultsError, match="here is commit ffffffffffff with changes abc"):
+        soak.run(_options(resume=folder), TABLE)
 
 
 def test_a_pair_that_had_its_cases_is_left_out_of_the_next_round(monkeypatch):

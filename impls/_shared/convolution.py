@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+_VECTOR = 16  # float32 values: of AVX-512, twice that of AVX2
 _TORCH_MODE = {"reflect": "reflect", "replicate": "replicate", "circular": "circular"}
 
 
@@ -51,12 +52,19 @@ def readable(
     * channels_last, an axis of which no window sees a pixel: it reads beyond the signal, and some
       end the process: `x (2, 3, 5, 2)`, one tap, stride 3, padding (2, 1); or
       `x (2, 2, 4, 7, 1)`, `w (6, 1, 3, 3, 1)`, stride (3, 3, 2), padding (0, 0, 1).
+    * float32, channels_last, one tap, a stride and no padding, of channels that fill no vector: the
+      gradient of the weight writes beyond its scratch, which ends the process, then or later:
+      `x (2, 3, 4, 11)`, `w (2, 3, 1, 1)`, stride (2, 1).
     * contiguous with another stride of the channels than such a tensor has: see `_unambiguous`.
     """
     x, weight = _unambiguous(x), _unambiguous(weight)
     if x.dim() < 4 or not x.is_cpu or (x.is_contiguous() and weight.is_contiguous()):
         return x, weight
-    misread = x.dtype is torch.bfloat16 or _sees_nothing(x, weight, stride, padding, dilation)
+    misread = (
+        x.dtype is torch.bfloat16
+        or _is_strided_tap(x, weight, stride, padding)
+        or _sees_nothing(x, weight, stride, padding, dilation)
+    )
     return (x.contiguous(), weight.contiguous()) if misread else (x, weight)
 
 
@@ -94,6 +102,19 @@ def _unambiguous(operand: Tensor) -> Tensor:
         if operand.shape[1] == 1:
             return operand.squeeze(1).unsqueeze(1)
     return operand
+
+
+def _is_strided_tap(
+    x: Tensor, weight: Tensor, stride: Sequence[int], padding: Sequence[int]
+) -> bool:
+    """Whether oneDNN would gather the pixels that one tap meets into scratch that is too small."""
+    return (
+        x.dim() == 4
+        and weight.shape[2:].numel() == 1
+        and max(stride) > 1
+        and not any(padding)
+        and x.shape[1] % _VECTOR != 0
+    )
 
 
 def _sees_nothing(
