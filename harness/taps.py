@@ -119,12 +119,12 @@ def correlate(
         groups: Channel groups.
         padding_mode: How `x` is continued.
     """
-    windows = taps(
-        x, weight.shape[2:], stride=stride, padding=padding, dilation=dilation,
-        padding_mode=padding_mode,
-    )  # fmt: skip
-    seen = torch.stack([window for _, window in windows], dim=2)  # (N, C_in, taps, *S_out)
-    (batch, *_), products, out_size = seen.shape, prod(weight.shape[1:]), seen.shape[3:]
+    x, rank = pad(x, padding, padding_mode), len(stride)
+    # one view in place of one for every tap, in the same order
+    for axis, (k, s, d) in enumerate(zip(weight.shape[2:], stride, dilation, strict=True), start=2):
+        x = x.unfold(axis, d * (k - 1) + 1, s)[..., ::d]
+    batch, out_size, products = x.shape[0], x.shape[2 : 2 + rank], prod(weight.shape[1:])
+    seen = x.permute(0, 1, *range(2 + rank, 2 + 2 * rank), *range(2, 2 + rank))
     # channels and taps are summed over alike: one product of matrices
     y = weight.reshape(groups, -1, products) @ seen.reshape(batch, groups, products, prod(out_size))
     return y.view(batch, weight.shape[0], *out_size)
