@@ -150,7 +150,10 @@ def look(contest: Contest, timer: clock.Clock, blocks: int, order: random.Random
     compiled = next(label for label in contest if label != EAGER)
     contest[EAGER]()
     first_ns, _ = timer.sample(lambda _: contest[compiled](), [None])
-    found = {key: samples for key, (_, samples) in sampled(contest, timer, blocks, order).items()}
+    found = {
+        key: [sample.middle_ns for sample in samples]
+        for key, (_, samples) in sampled(contest, timer, blocks, order).items()
+    }
     eager = found[EAGER, False]
 
     def gain(other: Sequence[int]) -> float:

@@ -1,7 +1,8 @@
 """How far the clock can be trusted: code against itself, and against a planted slowdown.
 
 What is timed twice differs by nothing, so every verdict of a difference is a false alarm. What is
-planted makes 103 calls where the other makes 100, so its true ratio is known without any clock.
+planted makes 103 calls where the other makes 100, so its true ratio is known without any clock. These
+are calls of a microsecond or two, so that a hundred of them are as long as one call of a layer.
 """
 
 from __future__ import annotations
@@ -27,13 +28,13 @@ from harness.terminal import write_lines
 
 SLOWDOWN = 0.03
 UNIT = 100
-# Layers of 10 to 60 microseconds, so that a sample is one unit, or a few.
-CASES = tuple(
+LAYERS = tuple(
     f"n1 c{c}>{o} i{s}x{s} k{k}x{k} s1x1 p1x1 d1x1 g1 b1 float32 contiguous real seed0"
-    for c, o in ((3, 8), (8, 8), (16, 8), (4, 16))
-    for s in (8, 12, 16)
+    for c, o in ((3, 8), (8, 8), (4, 16))
+    for s in (8, 12)
     for k in (1, 3)
 )
+ENTRIES = tuple(map(str, range(1, 1200, 50)))  # of a tensor whose sign is changed
 PLANTED = "planted"
 ALARMS = (Speed.FASTER, Speed.SLOWER)
 
@@ -46,14 +47,19 @@ def _times(call: Callable[[], Any], count: int) -> Callable[[], None]:
     return repeat
 
 
-def contest(line: str, device: str) -> dict[str, Callable[[], Any]]:
-    """Make the plain convolution of a case, many times over, and the same a few times more."""
+def layer(line: str, device: str) -> dict[str, Callable[[], Any]]:
+    """Make one call of the plain convolution of a case, which meets itself as the placebo."""
     table, case = load_table(), ConvCase.parse(line)
     variant = table.variant("plain")
     torch.set_grad_enabled(mode=False)
     call = Call(variant, fastest(variant, case, device), case, "forward")
-    once = runner(call, make_tensors(variant, case, device))
-    return {"plain": _times(once, UNIT), PLANTED: _times(once, round(UNIT * (1 + SLOWDOWN)))}
+    return {"plain": runner(call, make_tensors(variant, case, device))}
+
+
+def slowed(entries: str, device: str) -> dict[str, Callable[[], Any]]:
+    """Make a hundred calls on a tensor of so many entries, and a few more."""
+    once = torch.ones(int(entries), device=device).neg_
+    return {"calls": _times(once, UNIT), PLANTED: _times(once, round(UNIT * (1 + SLOWDOWN)))}
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
@@ -71,7 +77,8 @@ def run(options: argparse.Namespace, table: Table) -> int:
     del table
     started = utc_now()
     rules = Rules(options.processes, options.blocks, options.threads)
-    entries = [Entry(f"{__name__}:contest", line, options.device) for line in CASES]
+    entries = [Entry(f"{__name__}:layer", line, options.device) for line in LAYERS]
+    entries += [Entry(f"{__name__}:slowed", count, options.device) for count in ENTRIES]
     rows: list[Comparison] = []
     for number in range(options.rounds):
         rows += compete(entries, rules, seed=number)

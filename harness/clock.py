@@ -1,6 +1,7 @@
 """The only place that reads clocks, beside `harness.cuda_clock`, which reads CUDA events.
 
-A sample is the time of a whole batch of calls, long against the resolution of the timer.
+A sample is the time of a whole batch of calls, long against the resolution of the timer. Samples that
+are compared are taken in turns, a part of each batch at a time.
 """
 
 from __future__ import annotations
@@ -10,9 +11,11 @@ import time
 _began_ns = time.perf_counter_ns()  # before what takes long to load
 
 import math
-from collections.abc import Callable, Sequence
+import random
+import statistics
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import torch
 
@@ -24,6 +27,8 @@ read_ns = _original
 
 TARGET_NS = 2_000_000
 """Shortest sample: a thousand times what a timer resolves."""
+TURN_NS = 50_000
+"""Shortest turn: some hundred times what reading the timer takes."""
 HEADROOM = 1.15
 """Calibration aims this much higher, so that a quicker sample is still long enough."""
 CONFIRMATIONS = 2
@@ -32,6 +37,7 @@ PATIENCE, LATENESS_S = 1.25, 1.0
 """How much later than a message is sent a busy machine may deliver it."""
 
 Call = Callable[[Any], Any]
+Key = TypeVar("Key")
 
 
 def monotonic_s() -> float:
@@ -156,3 +162,34 @@ def calibrate(
         needed = math.ceil(HEADROOM * target_ns / quickest)
         count, confirmed = max(count + 1, min(10 * count, needed)), 0
     return count
+
+
+def turns_of(counts: Iterable[int], target_ns: int = TARGET_NS) -> int:
+    """Return in how many turns samples of so many calls can be taken, all in as many.
+
+    A turn is whole calls, of `TURN_NS` at least; of calls as long as a sample it is the sample.
+    """
+    return min(count // math.ceil(count * TURN_NS / target_ns) or 1 for count in counts)
+
+
+def in_turns(
+    keys: Sequence[Key], turns: int, order: random.Random
+) -> Iterator[tuple[int, Key]]:  # fmt: skip
+    """Yield `(turn, key)`: every key once a turn, in an order of its own."""
+    for turn in range(turns):
+        for key in order.sample(keys, len(keys)):
+            yield turn, key
+
+
+class Sample(NamedTuple):
+    """Nanoseconds per call: of the middle turn, and over all turns."""
+
+    middle_ns: int
+    mean_ns: int
+
+
+def sample_of(elapsed_ns: Sequence[int], calls: int) -> Sample:
+    """Return what turns of so many calls each come to."""
+    return Sample(
+        round(statistics.median(elapsed_ns) / calls), round(statistics.fmean(elapsed_ns) / calls)
+    )

@@ -3,13 +3,16 @@
 Two samples pair when they come from the same block of the same process, so what disturbs a whole
 block divides out. The unit of evidence is the process: the per-process medians of the per-block
 log ratios carry the interval, because samples of one process are far from independent.
+
+Samples that were taken in turns are those of their middle turns, as long as the whole samples do not
+say otherwise: what only some calls cost is seen by these alone.
 """
 
 from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.inference import (
@@ -250,7 +253,9 @@ def summarize_placebo(comparisons: Iterable[Comparison]) -> PlaceboSummary:
 
 
 def _paired_logs(
-    rows: Mapping[int, Measurement], base: Mapping[int, Measurement]
+    rows: Mapping[int, Measurement],
+    base: Mapping[int, Measurement],
+    samples: Callable[[Measurement], Sequence[int]],
 ) -> dict[int, list[float]]:
     """Return the log ratios of paired blocks per process, leaving out processes without a pair."""
     logs = {}
@@ -259,9 +264,9 @@ def _paired_logs(
             continue
         one, two = rows[process], base[process]
         if one.block == two.block and len(set(one.block)) == len(one.block):  # nearly always
-            pairs = list(zip(one.samples_ns, two.samples_ns, strict=True))
+            pairs = list(zip(samples(one), samples(two), strict=True))
         else:
-            mine, theirs = (dict(zip(m.block, m.samples_ns, strict=True)) for m in (one, two))
+            mine, theirs = (dict(zip(m.block, samples(m), strict=True)) for m in (one, two))
             pairs = [(mine[b], theirs[b]) for b in sorted(mine.keys() & theirs.keys())]
         # A sample of 0 ns says that the timer was too coarse, not that the ratio is 0.
         if pairs and all(min(pair) > 0 for pair in pairs):
@@ -278,11 +283,29 @@ class _Draft:
         self.rows, self.base, self.baseline = list(rows.values()), list(base.values()), baseline
         statuses = {row.status for row in (*self.rows, *self.base)}
         # The time of a wrong answer is no time.
-        self.logs = {} if Status.REFUTED in statuses else _paired_logs(rows, base)
+        self.logs = {} if Status.REFUTED in statuses else _paired_logs(rows, base, _middle)
+        self.uneven = ""
+        if self.logs and all(row.mean_ns for row in (*self.rows, *self.base) if row.samples_ns):
+            self._heed(_paired_logs(rows, base, _mean))
         self.lack = self._lack()
 
     def estimate(self, margin: float) -> Estimate:
         return estimated([statistics.median(logs) for logs in self.logs.values()], margin)
+
+    def _heed(self, whole: dict[int, list[float]]) -> None:
+        """Take the whole samples where processes agree that they tell of another ratio."""
+        apart = [
+            statistics.median(whole[process]) - statistics.median(logs)
+            for process, logs in self.logs.items()
+            if process in whole
+        ]
+        found = estimated(apart, MARGIN)
+        if found.half is not None and abs(found.mean or 0.0) > found.half:
+            by_turns = self.estimate(MARGIN).ratio or 1.0
+            self.uneven = (
+                f"by whole samples, as calls cost unevenly: {by_turns:.4g} by middle turns"
+            )
+            self.logs = whole
 
     def _lack(self) -> str:
         """Return what keeps this comparison from being judged, empty where nothing does."""
@@ -295,12 +318,21 @@ class _Draft:
         return "" if self.logs else "no block of any process holds a usable sample of both"
 
 
+def _middle(row: Measurement) -> Sequence[int]:
+    return row.samples_ns
+
+
+def _mean(row: Measurement) -> Sequence[int]:
+    return row.mean_ns
+
+
 def _comparison(
     draft: _Draft, estimate: Estimate, adjusted: Adjusted | None, margin: float
 ) -> Comparison:
     row, logs = deciding_row(draft.rows), draft.logs
     blocks = "-".join(map(str, sorted({len(values) for values in logs.values()})))
     of = f"over {len(logs)} processes of {blocks} blocks"
+    of += f" ({draft.uneven})" if draft.uneven else ""
     verdict, why = judged(estimate, adjusted, margin, of)
     if draft.lack:
         kept = (

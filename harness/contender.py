@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from harness import clock
 from harness.bound_call import Call
 from harness.case import ConvCase
 from harness.check import Refuted
@@ -37,6 +38,7 @@ class Sampled(NamedTuple):
     wall_ns: tuple[int, ...] = ()
     enqueue_ns: tuple[int, ...] = ()
     instructions: int | None = None
+    mean_ns: tuple[int, ...] = ()
 
 
 class Contender:
@@ -46,10 +48,14 @@ class Contender:
         self.cell = cell
         self.batch: Sequence[Any] = ()
         self.blocks: list[int] = []
-        self.samples_ns: list[int] = []
+        self.parts: Sequence[Sequence[Any]] = ()
+        self.keep = 0
+        self.elapsed_ns: list[int] = []
+        self.samples: list[clock.Sample] = []
         self.wall_ns: list[int] = []
         self.enqueue_ns: list[int] = []
         self.instructions: int | None = None
+        self.found: Any = None
         self.last: Any = None
         self.failure: tuple[Status, str] | None = None
         self.has_spoiled = False
@@ -98,8 +104,9 @@ class Contender:
         rates = [one.clock_hz for one in own if one.clock_hz is not None]
         powers = [one.power_w for one in own if one.power_w is not None]
         return Sampled(
-            self.cell, process, Status.MEASURED, tuple(self.blocks), tuple(self.samples_ns),
-            len(self.batch), processors=processors,
+            self.cell, process, Status.MEASURED, tuple(self.blocks),
+            tuple(sample.middle_ns for sample in self.samples), len(self.batch),
+            processors=processors,
             block_steal_share=tuple(one.steal_share for one in own),
             block_load=tuple(one.load for one in own),
             block_involuntary_switches=tuple(one.involuntary_switches for one in own),
@@ -107,4 +114,5 @@ class Contender:
             block_power_w=tuple(powers) if len(powers) == len(own) else (),
             wall_ns=tuple(self.wall_ns), enqueue_ns=tuple(self.enqueue_ns),
             instructions=self.instructions,
+            mean_ns=tuple(s.mean_ns for s in self.samples) if len(self.parts) > 1 else (),
         )  # fmt: skip

@@ -7,6 +7,7 @@ another.
 from __future__ import annotations
 
 import importlib
+import math
 import os
 import random
 import tempfile
@@ -29,8 +30,8 @@ from harness.variant import Value
 PATIENCE_S = 300.0
 Contest = Mapping[str, Callable[[], Any]]
 """What is timed, by its name; the first is what the others are divided by."""
-Samples = dict[tuple[str, bool], tuple[int, list[int]]]
-"""Calls per sample and nanoseconds per call, by name and whether it is the placebo."""
+Samples = dict[tuple[str, bool], tuple[int, list[clock.Sample]]]
+"""Calls per sample and the samples, by name and whether it is the placebo."""
 
 
 def runner(call: Call, tensors: Mapping[str, Value]) -> Callable[[], Any]:
@@ -112,13 +113,17 @@ def sampled(
         return lambda count: [key] * count
 
     counts = {key: clock.calibrate(timer, calls[key], repeated(key)) for key in runs}
-    samples: dict[tuple[str, bool], list[int]] = {key: [] for key in runs}
+    turns = clock.turns_of(counts.values()) if isinstance(timer, clock.CpuClock) else 1
+    parts = {key: [key] * math.ceil(count / turns) for key, count in counts.items()}
+    samples: dict[tuple[str, bool], list[clock.Sample]] = {key: [] for key in runs}
     with no_collection():
         for _ in range(blocks):
-            for key in order.sample(list(runs), len(runs)):
-                elapsed, _ = timer.sample(calls[key], [key] * counts[key])
-                samples[key].append(round(elapsed / counts[key]))
-    return {key: (counts[key], samples[key]) for key in runs}
+            taken: dict[tuple[str, bool], list[int]] = {key: [] for key in runs}
+            for _, key in clock.in_turns(list(runs), turns, order):
+                taken[key].append(timer.sample(calls[key], parts[key])[0])
+            for key, elapsed in taken.items():
+                samples[key].append(clock.sample_of(elapsed, len(parts[key])))
+    return {key: (turns * len(parts[key]), samples[key]) for key in runs}
 
 
 def _called(run: Callable[[], Any], _: Any) -> Any:
@@ -171,7 +176,9 @@ def _rows(
             run_id="contest", variant=variant, implementation=label, case=entry.case,
             case_name=entry.case, direction="as named", dtype="float32", device=entry.device,
             threads=threads, placebo=placebo, process=process, block=tuple(range(len(samples))),
-            samples_ns=tuple(samples), calls_per_sample=calls, status=Status.MEASURED,
+            samples_ns=tuple(sample.middle_ns for sample in samples),
+            mean_ns=tuple(sample.mean_ns for sample in samples), calls_per_sample=calls,
+            status=Status.MEASURED,
         )
         for (label, placebo), (calls, samples) in result.items()
     ]  # fmt: skip

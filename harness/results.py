@@ -77,9 +77,10 @@ class Measurement:
     """What one process measured of one cell (variant, implementation, case, direction).
 
     `block[i]` pairs `samples_ns[i]` with the samples that other implementations gave in the same
-    block of the same process. `samples_ns` are nanoseconds per call. Both are empty unless
-    `status` is MEASURED, or THROTTLED, which keeps samples that are not to be compared. `placebo`
-    marks the baseline registered a second time.
+    block of the same process. `samples_ns` are nanoseconds per call: of the middle turn of a sample
+    that was taken in turns; `mean_ns` is then that over all turns. They are empty unless `status` is
+    MEASURED, or THROTTLED, which keeps samples that are not to be compared. `placebo` marks the
+    baseline registered a second time.
 
     Lists named `block_...` are parallel to `block`, or empty where the machine does not tell: the
     share of processor time that was stolen, the load, involuntary context switches of the process,
@@ -105,6 +106,7 @@ class Measurement:
     process: int = 0
     block: tuple[int, ...] = ()
     samples_ns: tuple[int, ...] = ()
+    mean_ns: tuple[int, ...] = ()
     calls_per_sample: int = 0
     peak_bytes: int | None = None
     saved_bytes: int | None = None

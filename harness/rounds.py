@@ -51,11 +51,13 @@ def sample_process(
                 if report.end is End.DONE:
                     yield report.result
             elif report.end is End.DONE:
-                rows = _believed(report)
-                yield rows
+                if rows := _believed(report):
+                    yield rows
                 known = {row.cell for row in rows}
                 others = tuple(cell for cell in group.cells if cell not in known)
-                retry += [group._replace(cells=others)] if others else []
+                # who spoiled the process is not known where nobody has failed
+                apart = group.apart or not known
+                retry += [group._replace(cells=others, apart=apart)] if others else []
             elif report.end is not End.OUT_OF_TIME:
                 strangers = setting.strangers(group.cells)
                 failed, rest = _without_culprit(
@@ -77,7 +79,7 @@ def _fingerprints(setting: Setting, groups: Sequence[Group]) -> Fingerprints:
 def _believed(report: Report) -> list[Sampled]:
     """Return the rows of a group, without samples where its clock cannot have been right."""
     rows: list[Sampled] = report.result.rows
-    spent_s = sum(sum(row.samples_ns) * row.calls_per_sample for row in rows) / 1e9
+    spent_s = sum(sum(row.mean_ns or row.samples_ns) * row.calls_per_sample for row in rows) / 1e9
     shown_s = report.result.shown_s
     reason = clock.disagreement(shown_s, report.waited_s, report.alive_s)
     if not reason and spent_s > report.alive_s:

@@ -1,14 +1,16 @@
 """Samples: interleaved in random order, in several fresh processes.
 
-The unit is the block: one sample of every implementation of a group in random order, so that what
-disturbs the machine for longer than a block divides out of their ratios. The baseline takes part a
-second time, as the placebo. `harness.rounds` starts the processes and reads what they say.
+The unit is the block: one sample of every implementation of a group, taken in turns of random order,
+so that what disturbs the machine for longer than a turn divides out of their ratios. The baseline
+takes part a second time, as the placebo. `harness.rounds` starts the processes and reads what they say.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
+import math
 import os
 import random
 from collections.abc import Callable, Iterable, Mapping
@@ -49,13 +51,18 @@ BURN_IN_S = 0.25
 
 
 class Group(NamedTuple):
-    """What one process times side by side, and in how many blocks."""
+    """What one process times side by side, and in how many blocks.
+
+    Apart, one sample is taken after another and all is looked after in between: that tells who
+    changed what all share.
+    """
 
     key: GroupKey
     cells: tuple[Cell, ...]
     blocks: int
     process: int
     expected_s: float
+    apart: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,7 +173,7 @@ def sample_group(
     """Sample every cell of a group in blocks of random order, then look at the results again.
 
     Where one changes what all share, `clean` being how it was, only the rows of those who failed
-    are returned.
+    are returned; none, where it is not known who did.
     """
     device_clock = timer if isinstance(timer, DeviceClock) else None
     watch, seen = Watch(setting.processors), list[Disturbance]()
@@ -180,13 +187,16 @@ def sample_group(
     clean = clean or Surroundings()
     expected = {"gc.isenabled()": False, "torch.is_grad_enabled()": backward}
 
-    def turn(number: int, work: Callable[[Contender], None]) -> None:
+    def changed() -> str:
+        return clean.changes(expected) or pool.harm()
+
+    def turn(number: int, work: Callable[[Contender], None], *, look: bool = True) -> None:
         contender = contenders[number]
         cursor.value = number  # whom to blame should this process die or hang
         if contender.failure:
             return
         contender.attempt(lambda: work(contender))
-        found = clean.changes(expected) or pool.harm()
+        found = changed() if look or contender.failure else ""
         cursor.value = -1
         if found:
             contender.failure = (Status.REFUTED, found)
@@ -206,17 +216,28 @@ def sample_group(
         if compiles(contender.implementation):
             clean.accept(*COMPILED)
 
-    def sample(contender: Contender) -> None:
-        keep = order.choice(pool.places(contender.batch, arbiter.number))
-        arbiter.spoil_free_memory()
-        if isinstance(contender.run, Captured):
-            contender.run.spoil()
-        elapsed, result = timer.sample(contender.run, contender.batch, keep)
-        found = copied(contender.call.read(result, pool.first))
-        contender.last = found if block == group.blocks - 1 else None
-        contender.samples_ns.append(round(elapsed / len(contender.batch)))
+    def sample(contender: Contender, step: int) -> None:
+        part, last = contender.parts[step], step == len(contender.parts) - 1
+        if step == 0:
+            contender.keep = order.choice(pool.places(contender.batch, arbiter.number))
+            contender.elapsed_ns = []
+        place = contender.keep - step * len(part)
+        is_kept = 0 <= place < len(part)
+        if is_kept:  # what others have computed is not to be found in free memory
+            arbiter.spoil_free_memory()
+            if isinstance(contender.run, Captured):
+                contender.run.spoil()
+        elapsed, result = timer.sample(contender.run, part, place if is_kept else -1)
+        contender.elapsed_ns.append(elapsed)
+        if is_kept:
+            contender.found = copied(contender.call.read(result, pool.first))
+        del result
+        if not last:
+            return
+        contender.last = contender.found if block == group.blocks - 1 else None
+        contender.samples.append(clock.sample_of(contender.elapsed_ns, len(part)))
         contender.blocks.append(block)
-        arbiter.judge(found)
+        arbiter.judge(contender.found)
         if device_clock is not None:
             wall, enqueue = device_clock.host(contender.run, contender.batch)
             contender.wall_ns.append(round(wall / len(contender.batch)))
@@ -235,15 +256,28 @@ def sample_group(
         pool.refresh(group.blocks, proved=False)
         for number in range(len(contenders)):
             turn(number, prepare)
-        fewest = min((len(c.batch) for c in contenders if c.batch), default=1)
+        counts = [len(c.batch) for c in contenders if c.batch] or [1]
+        turns = 1 if group.apart or device_clock else clock.turns_of(counts, setting.target_ns)
+        for contender in contenders:
+            each = math.ceil(len(contender.batch) / turns)
+            contender.batch = pool.batch(turns * each)
+            contender.parts = [contender.batch[i * each : (i + 1) * each] for i in range(turns)]
+        fewest = min(counts)
         for block in range(group.blocks):
             last = block == group.blocks - 1
             pool.refresh(block, proved=last)
             arbiter.attend(pool, 0 if last else order.randrange(min(fewest, len(pool.sets))))
             watch.since()
             rates = [device_clock.frequency_hz()] if device_clock else []
-            for number in order.sample(range(len(contenders)), len(contenders)):
-                turn(number, sample)
+            # who tidies up in time does not know when it is looked at
+            glance = order.randrange(turns * len(contenders))
+            order_of_turns = clock.in_turns(range(len(contenders)), turns, order)
+            for moment, (step, number) in enumerate(order_of_turns):
+                turn(number, functools.partial(sample, step=step), look=turns == 1)
+                if moment == glance and turns > 1 and changed():
+                    raise _Spoiled
+            if turns > 1 and changed():
+                raise _Spoiled
             found = watch.since()
             if device_clock:
                 rates.append(device_clock.frequency_hz())

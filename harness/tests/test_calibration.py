@@ -59,8 +59,11 @@ def test_what_is_planted_makes_three_calls_more_in_a_hundred():
     assert counts == [100, 103]
 
 
-def test_its_contest_can_be_called():
-    runs = calibration.contest(calibration.CASES[0], "cpu")
-    for run in runs.values():
-        run()
-    assert list(runs) == ["plain", calibration.PLANTED]
+def test_its_contests_can_be_called():
+    for made, names in (
+        (calibration.layer(calibration.LAYERS[0], "cpu"), ["plain"]),
+        (calibration.slowed(calibration.ENTRIES[0], "cpu"), ["calls", calibration.PLANTED]),
+    ):
+        for run in made.values():
+            run()
+        assert list(made) == names

@@ -4,7 +4,7 @@ import gc
 import random
 
 from harness import clock, contest
-from harness.clock import CpuClock
+from harness.clock import CpuClock, Sample
 from harness.comparison import compare
 from harness.contest import Entry
 
@@ -16,7 +16,11 @@ def test_every_contest_is_divided_by_its_own_first():
         for case, names in (("one", ("a", "b")), ("two", ("b", "a")))
         for row in contest._rows(
             Entry("m:f", case), process, 1,
-            {(names[0], False): (1, [100]), (names[1], False): (1, [200]), (names[0], True): (1, [100])},
+            {
+                (names[0], False): (1, [Sample(100, 100)]),
+                (names[1], False): (1, [Sample(200, 200)]),
+                (names[0], True): (1, [Sample(100, 100)]),
+            },
         )
     ]  # fmt: skip
     found = {(row.case, row.placebo): row for row in compare(rows)}
@@ -62,12 +66,38 @@ def test_every_block_holds_one_sample_of_each_and_the_placebo():
 
     pair = {"slow": takes("slow", 4_000_000), "quick": takes("quick", 2_500_000)}
     found = contest.sampled(pair, CpuClock(lambda: now[0]), 3, random.Random(0))
+    slow, quick = Sample(4_000_000, 4_000_000), Sample(2_500_000, 2_500_000)
     assert found == {
-        ("slow", False): (1, [4_000_000] * 3),
-        ("quick", False): (1, [2_500_000] * 3),
-        ("slow", True): (1, [4_000_000] * 3),
+        ("slow", False): (1, [slow] * 3),
+        ("quick", False): (1, [quick] * 3),
+        ("slow", True): (1, [slow] * 3),
     }
     assert not any(collecting[-9:])
     assert gc.isenabled()
     last = calls[-9:]
     assert all(sorted(last[i : i + 3]) == ["quick", "slow", "slow"] for i in (0, 3, 6))
+
+
+def test_samples_of_short_calls_are_taken_in_turns():
+    now, calls = [0], []
+
+    def takes(name, ns, every=0, more=0):
+        def run():
+            calls.append(name)
+            rare = every and calls.count(name) % every == 0
+            now[0] += ns + (more if rare else 0)
+
+        return run
+
+    pair = {"slow": takes("slow", 400_000), "rarely": takes("rarely", 40_000, 30, 600_000)}
+    found = contest.sampled(pair, CpuClock(lambda: now[0]), 4, random.Random(0))
+    count, samples = found["slow", False]
+    turns = 6  # 2.3 ms by calls of 0.4 ms, a turn each
+    assert (count, samples) == (turns, [Sample(400_000, 400_000)] * 4)
+    last = calls[-turns * (2 + found["rarely", False][0] // turns) :]
+    assert {"slow", "rarely"} == set(last[: len(last) // turns])
+    # what happens once in thirty calls is not in the middle turn, but in the whole
+    count, samples = found["rarely", False]
+    assert count % turns == 0
+    assert max(sample.middle_ns for sample in samples) < 60_000
+    assert max(sample.mean_ns for sample in samples) > 50_000

@@ -184,7 +184,7 @@ def test_the_baseline_is_sampled_in_every_block_beside_the_others_never_before_t
     blocks = [order[-36:][i : i + 3] for i in range(0, 36, 3)]
     assert all(len(set(block)) == 3 for block in blocks)
     assert len({tuple(block) for block in blocks}) > 2
-    assert "order.sample(" in inspect.getsource(contest.sampled)
+    assert "clock.in_turns(" in inspect.getsource(contest.sampled)
 
 
 def test_no_kernel_is_known_by_its_name():

@@ -93,8 +93,11 @@ How it is done: the clock is bound before any plug-in is loaded, and what it sho
 the parent process saw pass. Every contender is tried alone, in a process that loads its plug-in and
 no other: against the oracle, on two sets of values in the same memory. In the timing processes the
 values change from block to block; of every sample one call, drawn at random, is compared with the
-reference on the same values, and the last block with the oracle. After every turn the arguments are
-looked after and the process is compared with what it was before plug-ins came.
+reference on the same values, and the last block with the oracle. In every block, at a moment drawn
+at random and at its end, the arguments are looked after and the process is compared with what it was
+before plug-ins came; once that finds something, after every sample, which tells who did it. Work put
+off to a few of the calls is in no middle turn: where whole samples tell of another ratio than middle
+turns do, they are what is judged ([statistics.md](statistics.md)).
 
 Every line is a contender in `harness/tests/adversaries`, and a test that it is refused. This page:
 `python3 -m harness.tests.adversaries > docs/threat_model.md`.

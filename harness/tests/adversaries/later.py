@@ -77,6 +77,11 @@ def _turns_grad_on(*tensors: Any, **keywords: Any) -> Tensor:
     return result
 
 
+def _tidies_up(*tensors: Any, **keywords: Any) -> Tensor:
+    torch.autograd.set_detect_anomaly(_draw.random() < 0.5)
+    return right(*tensors, **keywords)
+
+
 def _changes(x: Tensor, *tensors: Any, **keywords: Any) -> Tensor:
     result = right(x, *tensors, **keywords)
     x.data.add_(1)
@@ -105,9 +110,12 @@ LATER = (
     Attack("prepared_answers", _prepared, "knows the answers for the values that are proved",
            "values that are timed are others", DIFFERS, timed=True),
     Attack("grad_mode_later", After(_turns_grad_on), "turns gradients on later",
-           "the process is compared after every turn", r"changes torch\.is_grad_enabled",
+           "the process is compared in every block", r"changes torch\.is_grad_enabled",
            timed=True),
+    Attack("tidies_up", After(_tidies_up), "slows others down later, and tidies up now and then",
+           "the process is compared at a moment drawn at random, too",
+           r"changes torch\.is_anomaly_enabled", timed=True),
     Attack("changes_input_later", After(_changes), "changes its input later, through `.data`",
-           "contents of one set of arguments, drawn at random, after every turn",
+           "contents of one set of arguments, drawn at random, in every block",
            "changes its argument x past its version counter|timed call differs", timed=True),
 )  # fmt: skip
