@@ -36,7 +36,7 @@ def run(tmp_path_factory) -> LoadedRun:
     names = ["onednn", *(a.name for a in FORWARD)]
     words = [
         "bench", "--variant", "plain", "--case", CASE, "--laws", "none", "--device", "cpu",
-        "--direction", "forward", "--processes", "1", "--blocks", "8",
+        "--direction", "forward", "--processes", "1", "--blocks", "16",
         *(word for plugin in plugins for word in ("--plugin", plugin)),
         *(word for name in names for word in ("--implementation", name)),
     ]  # fmt: skip
@@ -63,7 +63,7 @@ def test_whoever_is_honest_beside_them_is_measured(run):
     )
     assert honest == {"library": 2, "onednn": 1}
     samples = [row.samples_ns for row in run.measurements if row.status is Status.MEASURED]
-    assert {len(found) for found in samples} == {8}
+    assert {len(found) for found in samples} == {16}
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,4 @@
+import random
 import re
 import time
 from collections.abc import Sequence
@@ -82,3 +83,23 @@ def test_only_the_clock_reads_clocks():
         if "tests" not in path.parts and path.name not in {"clock.py", "cuda_clock.py"}
     ]
     assert [str(p) for p in sources if reading.search(p.read_text(encoding="utf-8"))] == []
+
+
+def test_samples_are_parted_into_as_many_turns_by_the_slowest():
+    assert clock.turns_of([1, 5_000]) == 1
+    assert clock.turns_of([2, 5_000]) == 2
+    assert clock.turns_of([23]) == 23  # of 100 us, each longer than a turn has to be
+    assert clock.turns_of([2_300]) == 39  # of 1 us, 58 calls in each
+    assert clock.turns_of([46], target_ns=4 * clock.TARGET_NS) == 46
+
+
+def test_in_every_turn_comes_everybody_once():
+    found = list(clock.in_turns("abc", 40, random.Random(0)))
+    assert [turn for turn, _ in found] == [turn for turn in range(40) for _ in range(3)]
+    orders = {"".join(key for _, key in found[i : i + 3]) for i in range(0, 120, 3)}
+    assert {"".join(sorted(order)) for order in orders} == {"abc"}
+    assert len(orders) == 6
+
+
+def test_a_disturbed_turn_is_in_the_mean_and_not_in_the_middle():
+    assert clock.sample_of([100, 100, 900], 10) == clock.Sample(10, 37)

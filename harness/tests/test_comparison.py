@@ -371,3 +371,33 @@ def test_ratios_are_never_averaged_arithmetically() -> None:
 def test_an_unresolved_row_says_how_many_processes_would_tell(mean, half, needed):
     estimate = inference.Estimate(mean=mean, count=5, half=half)
     assert inference.processes_needed(estimate, margin=0.03) == needed
+
+
+def _uneven(rare: float, processes: int = 5) -> Comparison:
+    """Compare what is as quick in its middle turns, and by `rare` slower in whole samples."""
+    draw, rows = random.Random(3), []
+    for found in cell(draw, {"eager": 1.0, "lazy": 0.8}, processes=processes):
+        extra = rare if found.implementation == "lazy" else 1.0
+        means = tuple(round(ns * extra * draw.lognormvariate(0.1, 0.02)) for ns in found.samples_ns)
+        rows.append(dataclasses.replace(found, mean_ns=means))
+    return only(compare(rows, {"partial": "eager"}))
+
+
+def test_work_that_only_some_calls_do_is_judged_by_whole_samples() -> None:
+    even, lazy = _uneven(1.0), _uneven(1.5)
+    assert (even.verdict, lazy.verdict) == (Speed.FASTER, Speed.SLOWER)
+    assert even.ratio == pytest.approx(0.8, rel=0.02)
+    assert "uneven" not in even.why
+    assert lazy.ratio == pytest.approx(1.2, rel=0.02)
+    assert "by whole samples, as calls cost unevenly: 0.7996" in lazy.why
+
+
+def test_rows_without_whole_samples_are_judged_by_what_they_have() -> None:
+    draw = random.Random(1)
+    rows = cell(draw, {"eager": 1.0, "lazy": 0.8})
+    mixed = [
+        dataclasses.replace(r, mean_ns=r.samples_ns) if r.implementation == "lazy" else r
+        for r in rows
+    ]
+    plain, some = (only(compare(r, {"partial": "eager"})) for r in (rows, mixed))
+    assert (plain.ratio, plain.why) == (some.ratio, some.why)

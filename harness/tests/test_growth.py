@@ -61,7 +61,8 @@ def counted(monkeypatch):
                 first, *_ = counts = {(label, False): _flops(run) for label, run in runs.items()}
                 counts[first[0], True] = counts[first]
                 for process in range(rules.processes):
-                    result = {k: (1, [10 * n + 1 + process] * 2) for k, n in counts.items()}
+                    takes = {k: 10 * n + 1 + process for k, n in counts.items()}
+                    result = {k: (1, [clock.Sample(ns, ns)] * 2) for k, ns in takes.items()}
                     rows += contest._rows(entry, process, 1, result)
             return compare(rows)
 

@@ -234,6 +234,77 @@ def test_who_replaces_the_timer_is_left_out_and_spoils_the_process(table, settin
     assert 0 <= ending.disturbance.steal_share <= 1
 
 
+class Disturbing(FakeClock):
+    """Turns the search for anomalies on after so many samples of whoever calls `function`."""
+
+    def __init__(self, function, left: int) -> None:
+        super().__init__()
+        self.function, self.left = function, left
+
+    def sample(self, call, batch, keep=-1):
+        """Do it."""
+        found = super().sample(call, batch, keep)
+        if call.function is self.function:
+            self.left -= 1
+            if self.left == 0:
+                torch.autograd.set_detect_anomaly(True)
+        return found
+
+
+def test_short_calls_are_sampled_in_turns(table, setting):
+    group, timer = _group("library", "right", blocks=2), FakeClock()
+    longer = replace(setting, target_ns=200_000)
+    rows = sample_group(table, longer, group, timer, SimpleNamespace(value=-1))
+    for row in rows:
+        assert (row.status, row.samples_ns, row.mean_ns) == (
+            Status.MEASURED,
+            (1000,) * 2,
+            (1000,) * 2,
+        )
+        assert row.calls_per_sample == 3 * 77  # 1.15 times 200 calls, in turns of 58 at least
+    taken = [id(call) for call in timer.sampled[-18:]]
+    assert all(len(set(taken[i : i + 3])) == 3 for i in range(0, 18, 3))
+
+
+def test_who_changed_what_all_share_is_found_apart(table, setting):
+    group, longer = _group("library", "right", "onednn"), replace(setting, target_ns=200_000)
+    try:
+        right = table.implementation(table.variants["plain"], "right").load()
+        timer = Disturbing(right, 12)  # the first are those of calibration
+        assert sample_group(table, longer, group, timer, SimpleNamespace(value=-1)) == []
+        assert timer.left <= 0
+        torch.autograd.set_detect_anomaly(False)
+        apart, timer = group._replace(apart=True), Disturbing(right, 6)
+        (row,) = sample_group(table, longer, apart, timer, SimpleNamespace(value=-1))
+    finally:
+        torch.autograd.set_detect_anomaly(False)
+    assert (row.cell.implementation, row.status) == ("right", Status.REFUTED)
+    assert row.reason == "changes torch.is_anomaly_enabled() from False to True"
+
+
+def test_a_group_that_nobody_is_blamed_for_is_timed_again_apart(monkeypatch, setting, tmp_path):
+    group, asked = _group("library", "right"), []
+
+    class Played:
+        def __init__(self, **_):
+            pass
+
+        def run(self, jobs):
+            (job,) = jobs
+            unit = job.units[0]
+            asked.append(unit.apart)
+            rows = [
+                contender.Sampled(c, 0, Status.MEASURED, (0,), (1000,), 1) for c in unit.cells
+            ] if unit.apart else []  # fmt: skip
+            timed = sampling.Timed(rows, 1.0)
+            yield Report(job=0, unit=0, end=End.DONE, result=timed, waited_s=0.5, alive_s=9.0)
+
+    monkeypatch.setattr(rounds, "Pool", Played)
+    (rows,) = rounds.sample_process(setting, [group], tmp_path, None)
+    assert [row.cell for row in rows] == list(group.cells)
+    assert asked == [False, True]
+
+
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last", "strided", "transposed"])
 def test_the_pool_ends_on_its_first_set_and_knows_its_values(table, layout):
     variant, case = table.variants["plain"], ConvCase.parse(CASE.replace("contiguous", layout))
