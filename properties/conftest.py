@@ -99,7 +99,9 @@ def _profile_name(config: pytest.Config) -> str:
     # Hypothesis loads the profile of its option later than this is asked first
     given = config.getoption("--hypothesis-profile", None)
     name = given or hypothesis.settings.get_current_profile_name()
-    return name if name in PROFILES else "dev"
+    # of one implementation all is known in the time that a glance at all of them takes
+    usual = "ci" if config.getoption("--implementation") else "dev"
+    return name if name in PROFILES else usual
 
 
 def _seed(config: pytest.Config) -> int:
