@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 
 from harness.inference import (
     CONFIDENCE,
@@ -253,12 +254,10 @@ def summarize_placebo(comparisons: Iterable[Comparison]) -> PlaceboSummary:
 
 
 def _paired_logs(
-    rows: Mapping[int, Measurement],
-    base: Mapping[int, Measurement],
-    samples: Callable[[Measurement], Sequence[int]],
+    rows: Mapping[int, Measurement], base: Mapping[int, Measurement], kind: str
 ) -> dict[int, list[float]]:
     """Return the log ratios of paired blocks per process, leaving out processes without a pair."""
-    logs = {}
+    logs, samples = {}, attrgetter(kind)
     for process in sorted(rows.keys() & base.keys()):
         if Status.THROTTLED in {rows[process].status, base[process].status}:
             continue
@@ -283,10 +282,10 @@ class _Draft:
         self.rows, self.base, self.baseline = list(rows.values()), list(base.values()), baseline
         statuses = {row.status for row in (*self.rows, *self.base)}
         # The time of a wrong answer is no time.
-        self.logs = {} if Status.REFUTED in statuses else _paired_logs(rows, base, _middle)
+        self.logs = {} if Status.REFUTED in statuses else _paired_logs(rows, base, "samples_ns")
         self.uneven = ""
         if self.logs and all(row.mean_ns for row in (*self.rows, *self.base) if row.samples_ns):
-            self._heed(_paired_logs(rows, base, _mean))
+            self._heed(_paired_logs(rows, base, "mean_ns"))
         self.lack = self._lack()
 
     def estimate(self, margin: float) -> Estimate:
@@ -301,10 +300,8 @@ class _Draft:
         ]
         found = estimated(apart, MARGIN)
         if found.half is not None and abs(found.mean or 0.0) > found.half:
-            by_turns = self.estimate(MARGIN).ratio or 1.0
-            self.uneven = (
-                f"by whole samples, as calls cost unevenly: {by_turns:.4g} by middle turns"
-            )
+            turns = self.estimate(MARGIN).ratio or 1.0
+            self.uneven = f"by whole samples, as calls cost unevenly: {turns:.4g} by middle turns"
             self.logs = whole
 
     def _lack(self) -> str:
@@ -316,14 +313,6 @@ class _Draft:
             if row.status is not Status.MEASURED:
                 return f"{name}{row.status}" + (f", {row.reason}" if row.reason else "")
         return "" if self.logs else "no block of any process holds a usable sample of both"
-
-
-def _middle(row: Measurement) -> Sequence[int]:
-    return row.samples_ns
-
-
-def _mean(row: Measurement) -> Sequence[int]:
-    return row.mean_ns
 
 
 def _comparison(
