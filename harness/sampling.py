@@ -196,8 +196,11 @@ def sample_group(
         if contender.failure:
             return
         contender.attempt(lambda: work(contender))
-        found = changed() if look or contender.failure else ""
+        found = changed() if look else ""
         cursor.value = -1
+        if contender.failure and not look:  # another may have caused it: apart, that shows
+            contender.failure = None
+            raise _Spoiled
         if found:
             contender.failure = (Status.REFUTED, found)
         if found or contender.has_spoiled:

@@ -282,6 +282,26 @@ def test_who_changed_what_all_share_is_found_apart(table, setting):
     assert row.reason == "changes torch.is_anomaly_enabled() from False to True"
 
 
+class Failing(Disturbing):
+    """Raises in place of that sample."""
+
+    def sample(self, call, batch, keep=-1):
+        """Do it."""
+        self.left -= call.function is self.function
+        if self.left == 0:
+            raise ArithmeticError("out of order")
+        return FakeClock.sample(self, call, batch, keep)
+
+
+def test_who_fails_in_turns_is_blamed_only_apart(table, setting):
+    group, longer = _group("library", "right"), replace(setting, target_ns=200_000)
+    right = table.implementation(table.variants["plain"], "right").load()
+    cursor = SimpleNamespace(value=-1)
+    assert sample_group(table, longer, group, Failing(right, 12), cursor) == []
+    rows = sample_group(table, longer, group._replace(apart=True), Failing(right, 6), cursor)
+    assert [row.status for row in rows] == [Status.MEASURED, Status.MEASURED, Status.CRASHED]
+
+
 def test_a_group_that_nobody_is_blamed_for_is_timed_again_apart(monkeypatch, setting, tmp_path):
     group, asked = _group("library", "right"), []
 
