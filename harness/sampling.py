@@ -198,7 +198,7 @@ def sample_group(
         contender.attempt(lambda: work(contender))
         found = changed() if look else ""
         cursor.value = -1
-        if contender.failure and not look:  # another may have caused it: apart, that shows
+        if contenders[number].failure and not look:  # another may have caused it: apart, that shows
             contender.failure = None
             raise _Spoiled
         if found:
