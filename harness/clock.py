@@ -11,6 +11,7 @@ import time
 _began_ns = time.perf_counter_ns()  # before what takes long to load
 
 import math
+import operator
 import random
 import statistics
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -182,14 +183,33 @@ def in_turns(
 
 
 class Sample(NamedTuple):
-    """Nanoseconds per call: of the middle turn, and over all turns."""
+    """Nanoseconds per call: of the middle turn at the usual pace, and over all turns."""
 
     middle_ns: int
     mean_ns: int
 
 
-def sample_of(elapsed_ns: Sequence[int], calls: int) -> Sample:
-    """Return what turns of so many calls each come to."""
-    return Sample(
-        round(statistics.median(elapsed_ns) / calls), round(statistics.fmean(elapsed_ns) / calls)
-    )
+def samples_of(elapsed_ns: Sequence[Sequence[int]], calls: Sequence[int]) -> list[Sample]:
+    """Return what the turns of several come to that took turns with each other.
+
+    How slow a turn was for all, its pace, is divided out before the middle is taken:
+
+        log middle_k = median_t (log e_kt - log pace_t) + median_t log pace_t,
+        log pace_t   = mean_k log e_kt
+
+    Of two that is the median of the ratios of their turns.
+
+    Args:
+        elapsed_ns: `[k][t]`, what turn t of k took.
+        calls: `[k]`, how many calls a turn of k is.
+    """
+    logs = [[math.log(max(ns, 1)) for ns in turns] for turns in elapsed_ns]
+    paces = [statistics.fmean(turn) for turn in zip(*logs, strict=True)]
+    usual = statistics.median(paces) if paces else 0.0
+    samples = []
+    for own, turns, count in zip(logs, elapsed_ns, calls, strict=True):
+        middle = statistics.median(map(operator.sub, own, paces)) + usual
+        samples.append(
+            Sample(round(math.exp(middle) / count), round(statistics.fmean(turns) / count))
+        )
+    return samples

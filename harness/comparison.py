@@ -4,8 +4,8 @@ Two samples pair when they come from the same block of the same process, so what
 block divides out. The unit of evidence is the process: the per-process medians of the per-block
 log ratios carry the interval, because samples of one process are far from independent.
 
-Samples that were taken in turns are those of their middle turns, as long as the whole samples do not
-say otherwise: what only some calls cost is seen by these alone.
+Samples that were taken in turns are those of their middle turns at the usual pace, as long as the whole
+samples do not say otherwise: what only some calls cost is seen by these alone.
 """
 
 from __future__ import annotations
@@ -146,9 +146,9 @@ def deciding_row(rows: Sequence[Measurement]) -> Measurement:
     return min(rows, key=lambda row: _DECIDING.index(row.status))
 
 
-def median_ns(rows: Iterable[Measurement]) -> float | None:
+def median_ns(rows: Iterable[Measurement], kind: str = "samples_ns") -> float | None:
     """Return the median over processes of the median sample, None without samples."""
-    medians = [statistics.median(row.samples_ns) for row in rows if row.samples_ns]
+    medians = [statistics.median(own) for row in rows if (own := getattr(row, kind))]
     return statistics.median(medians) if medians else None
 
 
@@ -283,7 +283,7 @@ class _Draft:
         statuses = {row.status for row in (*self.rows, *self.base)}
         # The time of a wrong answer is no time.
         self.logs = {} if Status.REFUTED in statuses else _paired_logs(rows, base, "samples_ns")
-        self.uneven = ""
+        self.uneven, self.kind = "", "samples_ns"
         if self.logs and all(row.mean_ns for row in (*self.rows, *self.base) if row.samples_ns):
             self._heed(_paired_logs(rows, base, "mean_ns"))
         self.lack = self._lack()
@@ -302,7 +302,7 @@ class _Draft:
         if found.half is not None and abs(found.mean or 0.0) > found.half:
             turns = self.estimate(MARGIN).ratio or 1.0
             self.uneven = f"by whole samples, as calls cost unevenly: {turns:.4g} by middle turns"
-            self.logs = whole
+            self.logs, self.kind = whole, "mean_ns"
 
     def _lack(self) -> str:
         """Return what keeps this comparison from being judged, empty where nothing does."""
@@ -339,8 +339,8 @@ def _comparison(
         verdict=verdict,
         why=why,
         lack=draft.lack,
-        median_ns=None if row.status is Status.REFUTED else median_ns(draft.rows),
-        baseline_median_ns=median_ns(draft.base),
+        median_ns=None if row.status is Status.REFUTED else median_ns(draft.rows, draft.kind),
+        baseline_median_ns=median_ns(draft.base, draft.kind),
         processes=len(logs),
         samples=sum(map(len, logs.values())),
         process=tuple(logs),

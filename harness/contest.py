@@ -107,12 +107,12 @@ def sampled(
     runs[baseline, True] = contest[baseline]
 
     # a function each: a clock remembers of each how long it takes
-    calls = {key: partial(_called, run) for key, run in runs.items()}
+    called = {key: partial(_called, run) for key, run in runs.items()}
 
     def repeated(key: tuple[str, bool]) -> Callable[[int], Sequence[Any]]:
         return lambda count: [key] * count
 
-    counts = {key: clock.calibrate(timer, calls[key], repeated(key)) for key in runs}
+    counts = {key: clock.calibrate(timer, called[key], repeated(key)) for key in runs}
     turns = clock.turns_of(counts.values()) if isinstance(timer, clock.CpuClock) else 1
     parts = {key: [key] * math.ceil(count / turns) for key, count in counts.items()}
     samples: dict[tuple[str, bool], list[clock.Sample]] = {key: [] for key in runs}
@@ -120,9 +120,12 @@ def sampled(
         for _ in range(blocks):
             taken: dict[tuple[str, bool], list[int]] = {key: [] for key in runs}
             for _, key in clock.in_turns(list(runs), turns, order):
-                taken[key].append(timer.sample(calls[key], parts[key])[0])
-            for key, elapsed in taken.items():
-                samples[key].append(clock.sample_of(elapsed, len(parts[key])))
+                taken[key].append(timer.sample(called[key], parts[key])[0])
+            calls = [len(parts[key]) for key in runs]
+            for key, sample in zip(
+                runs, clock.samples_of(list(taken.values()), calls), strict=True
+            ):
+                samples[key].append(sample)
     return {key: (turns * len(parts[key]), samples[key]) for key in runs}
 
 

@@ -77,8 +77,8 @@ class Measurement:
     """What one process measured of one cell (variant, implementation, case, direction).
 
     `block[i]` pairs `samples_ns[i]` with the samples that other implementations gave in the same
-    block of the same process. `samples_ns` are nanoseconds per call: of the middle turn of a sample
-    that was taken in turns; `mean_ns` is then that over all turns. They are empty unless `status` is
+    block of the same process. `samples_ns` are nanoseconds per call: of the middle turn, at the usual
+    pace, of a sample that was taken in turns; `mean_ns` is then that over all turns. They are empty unless `status` is
     MEASURED, or THROTTLED, which keeps samples that are not to be compared. `placebo` marks the
     baseline registered a second time.
 

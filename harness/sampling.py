@@ -238,13 +238,19 @@ def sample_group(
         if not last:
             return
         contender.last = contender.found if block == group.blocks - 1 else None
-        contender.samples.append(clock.sample_of(contender.elapsed_ns, len(part)))
-        contender.blocks.append(block)
         arbiter.judge(contender.found)
         if device_clock is not None:
             wall, enqueue = device_clock.host(contender.run, contender.batch)
             contender.wall_ns.append(round(wall / len(contender.batch)))
             contender.enqueue_ns.append(round(enqueue / len(contender.batch)))
+
+    def close(block: int) -> None:
+        timed = [contender for contender in contenders if not contender.failure]
+        calls = [len(contender.parts[0]) for contender in timed]
+        samples = clock.samples_of([contender.elapsed_ns for contender in timed], calls)
+        for contender, found in zip(timed, samples, strict=True):
+            contender.samples.append(found)
+            contender.blocks.append(block)
 
     def check(contender: Contender) -> None:
         trial = Trial(variant, contender.implementation, case, device)
@@ -281,6 +287,7 @@ def sample_group(
                     raise _Spoiled
             if turns > 1 and changed():
                 raise _Spoiled
+            close(block)
             found = watch.since()
             if device_clock:
                 rates.append(device_clock.frequency_hz())

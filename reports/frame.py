@@ -115,7 +115,11 @@ def cells_frame(
                 "status": str(row.status),
                 "reason": row.reason,
                 "proof": row.proof,
-                "median_ns": None if refuted else median_ns(rows),
+                "median_ns": None
+                if refuted
+                else comparison.median_ns
+                if comparison
+                else median_ns(rows),
                 "processes": sum(bool(r.samples_ns) for r in rows),
                 "samples": sum(len(r.samples_ns) for r in rows),
                 "peak_bytes": peak_bytes(rows),

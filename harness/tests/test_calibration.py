@@ -2,6 +2,8 @@
 
 import math
 
+import pytest
+
 from harness import calibration
 from harness.comparison import compare
 from harness.contest import Rules
@@ -35,8 +37,8 @@ def _verdicts(rows):
 
 
 def test_a_clock_that_sees_the_slowdown_and_nothing_else_meets_everything():
-    rows = [row for row in _rows(1.03) if not row.placebo]
-    noise = [row for row in _rows(1.03, itself=1.0) if row.placebo]
+    rows = [row for row in _rows(1 + calibration.SLOWDOWN) if not row.placebo]
+    noise = [row for row in _rows(1 + calibration.SLOWDOWN, itself=1.0) if row.placebo]
     assert set(_verdicts([*rows, *noise]).values()) == {"met"}
 
 
@@ -45,18 +47,19 @@ def test_a_clock_that_is_blind_misses_the_power():
 
 
 def test_a_clock_that_cries_wolf_misses_the_rate_of_false_alarms():
-    found = _verdicts(_rows(1.03, itself=1.05))
+    found = _verdicts(_rows(1 + calibration.SLOWDOWN, itself=1.05))
     assert found["itself: the interval excludes 1"] == "missed"
     assert found["itself: judged FASTER or SLOWER"] == "missed"
 
 
-def test_what_is_planted_makes_three_calls_more_in_a_hundred():
+def test_what_is_planted_makes_one_call_more():
     counts = []
-    for count in (calibration.UNIT, round(calibration.UNIT * (1 + calibration.SLOWDOWN))):
+    for count in (calibration.UNIT, calibration.MORE):
         calls = []
         calibration._times(lambda calls=calls: calls.append(1), count)()
         counts.append(len(calls))
-    assert counts == [100, 103]
+    assert counts == [33, 34]
+    assert pytest.approx(1 / 33) == calibration.SLOWDOWN
 
 
 def test_its_contests_can_be_called():

@@ -1,5 +1,7 @@
+import math
 import random
 import re
+import statistics
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -102,4 +104,30 @@ def test_in_every_turn_comes_everybody_once():
 
 
 def test_a_disturbed_turn_is_in_the_mean_and_not_in_the_middle():
-    assert clock.sample_of([100, 100, 900], 10) == clock.Sample(10, 37)
+    assert clock.samples_of([[100, 100, 900], [100, 100, 100]], [10, 5]) == [(10, 37), (20, 20)]
+
+
+def test_what_slows_a_turn_for_all_divides_out():
+    order, pace = random.Random(0), [1.0, 1.0, 1.6, 1.6, 3.0]
+    for _ in range(20):
+        order.shuffle(pace)  # the middle of each alone would jump between 1 and 1.6
+        slow, quick = [round(3e5 * p) for p in pace], [round(2e5 * p) for p in pace]
+        quick[order.randrange(5)] *= 7
+        middles = [sample.middle_ns for sample in clock.samples_of([slow, quick], [1, 1])]
+        assert middles[0] / middles[1] == pytest.approx(1.5, rel=1e-5)
+        assert min(pace) * 3e5 <= middles[0] <= max(pace) * 3e5
+
+
+def test_of_two_in_turns_it_is_the_median_of_the_ratios_of_their_turns():
+    order = random.Random(1)
+    for turns in (1, 2, 7, 40):
+        one, two = ([round(1e6 * order.lognormvariate(0, 1)) for _ in range(turns)] for _ in "ab")
+        first, second = clock.samples_of([one, two], [1, 1])
+        ratios = [math.log(a / b) for a, b in zip(one, two, strict=True)]
+        found = math.log(first.middle_ns / second.middle_ns)
+        assert found == pytest.approx(statistics.median(ratios), abs=1e-5)
+
+
+def test_one_turn_is_a_sample_as_it_is():
+    assert clock.samples_of([[999], [70], [0]], [9, 7, 5]) == [(111, 111), (10, 10), (0, 0)]
+    assert clock.samples_of([], []) == []
