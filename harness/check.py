@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from harness.case import ConvCase
-from harness.tensors import another, each, leaves, make_tensors, torch_dtype
+from harness.tensors import another, each, make_tensors, torch_dtype
 from harness.tolerance import (
-    LOW_PRECISION,
     Bound,
     effective_roundoff,
     error_bound,
@@ -22,22 +20,26 @@ from harness.tolerance import (
     reads_tf32,
     relative_bound,
 )
+from harness.truth import (
+    DIFFERENTIABLE,
+    Known,
+    Outputs,
+    Refuted,
+    as_outputs,
+    expected_dtype,
+    gradients_of,
+    known_gradients,
+    known_outputs,
+    said,
+    true_outputs,
+    widened,
+)
 from harness.variant import Implementation, Role, Value, Variant
 
-Outputs = dict[str, Tensor]
-DIFFERENTIABLE = (Role.SIGNAL, Role.WEIGHT, Role.BIAS, Role.NOISE)
-
-
-class Refuted(Exception):
-    """A law does not hold: what was compared, and both sides where they are tensors."""
-
-    def __init__(
-        self, message: str, *, expected: Tensor | None = None, got: Tensor | None = None,
-        bound: Tensor | None = None, note: str = "",
-    ) -> None:  # fmt: skip
-        super().__init__(message)
-        self.message, self.expected, self.got, self.bound = message, expected, got, bound
-        self.note = note
+__all__ = [
+    "DIFFERENTIABLE", "Closeness", "ConvCase", "Outputs", "Refuted", "Trial", "as_outputs",
+    "expected_dtype",
+]  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -88,21 +90,21 @@ class Trial:
     def truth(self, **replaced: Value) -> Outputs:
         """Return the oracle's outputs in float64, on the CPU."""
         if not replaced:
-            return _known(self.variant, self.case).values
-        return _oracle(self.variant, self.keywords, {**self.tensors, **replaced})
+            return known_outputs(self.variant, self.case).values
+        return true_outputs(self.variant, self.keywords, {**self.tensors, **replaced})
 
     def bound(self, **replaced: Value) -> dict[str, Bound]:
         """Return the allowed error of every output."""
         if not replaced:
-            known = _known(self.variant, self.case)
+            known = known_outputs(self.variant, self.case)
         else:
-            known = _said(self.variant, self.case, self.keywords, {**self.tensors, **replaced})
+            known = said(self.variant, self.case, self.keywords, {**self.tensors, **replaced})
         return self._bounds(known, lambda: self._of_reference(**replaced))
 
     def room(self) -> float:
         """Return by how much the outputs could grow before any result on the way overflows."""
         limit = torch.finfo(torch_dtype(self.case.dtype)).max
-        known = _known(self.variant, self.case)
+        known = known_outputs(self.variant, self.case)
         sizes = [*known.sizes.values(), *known.widest.values()]
         return limit / max(1.0, *(float(size.max()) for size in sizes if size.numel()))
 
@@ -112,7 +114,7 @@ class Trial:
 
     def wide(self, name: str) -> Any:
         """Return argument `name` in float64 on the CPU, for another variant's oracle."""
-        return each(self.tensors[name], _wide)
+        return each(self.tensors[name], widened)
 
     def layer(self, **replaced: Value) -> tuple[nn.Module, tuple[Any, ...]]:
         """Return the implementation as a layer that holds the case's parameters, and its inputs."""
@@ -157,29 +159,29 @@ class Trial:
     def gradients(self, **replaced: Value) -> Outputs:
         """Return the gradient of `sum(output * dy)` for every differentiable tensor, by name."""
         arguments = {**self.tensors, **replaced}
-        return _gradients(self.variant, self.case, self.function, self.keywords, arguments)
+        return gradients_of(self.variant, self.case, self.function, self.keywords, arguments)
 
     def true_gradients(self, **replaced: Value) -> Outputs:
         """Return the oracle's gradients in float64."""
         if not replaced:
-            return _known_gradients(self.variant, self.case).values
-        arguments = {k: each(v, _wide) for k, v in {**self.tensors, **replaced}.items()}
-        return _gradients(self.variant, self.case, self.variant.oracle, self.keywords, arguments)
+            return known_gradients(self.variant, self.case).values
+        arguments = {k: each(v, widened) for k, v in {**self.tensors, **replaced}.items()}
+        return gradients_of(self.variant, self.case, self.variant.oracle, self.keywords, arguments)
 
     def gradient_bound(self) -> dict[str, Bound]:
         """Return the allowed error of every gradient."""
-        known = _known_gradients(self.variant, self.case)
+        known = known_gradients(self.variant, self.case)
         function = self.variant.reference.load
         return self._bounds(
             known,
-            lambda: _gradients(self.variant, self.case, function(), self.keywords, self.tensors),
+            lambda: gradients_of(self.variant, self.case, function(), self.keywords, self.tensors),
         )
 
     def _of_reference(self, **replaced: Value) -> Outputs:
         arguments = {**self.tensors, **replaced}
         return as_outputs(self.variant.reference.load()(*arguments.values(), **self.keywords))
 
-    def _bounds(self, known: _Known, reference: Callable[[], Outputs]) -> dict[str, Bound]:
+    def _bounds(self, known: Known, reference: Callable[[], Outputs]) -> dict[str, Bound]:
         """Return the bounds of this implementation's values; `reference` computes them too."""
         transform = is_transform(self.implementation, self.case, self.device)
         judged = self.variant.reference if transform else self.implementation
@@ -198,10 +200,10 @@ class Trial:
         bounds = known.bounds[key]
         if not transform:
             return bounds
-        errors = {n: (_wide(v) - known.values[n]).abs() for n, v in reference().items()}
+        errors = {n: (widened(v) - known.values[n]).abs() for n, v in reference().items()}
         return {name: relative_bound(errors[name], bound) for name, bound in bounds.items()}
 
-    def _exact(self, known: _Known, tf32: bool) -> dict[str, bool]:
+    def _exact(self, known: Known, tf32: bool) -> dict[str, bool]:
         """Return which values are computed without rounding, whichever way."""
         if tf32 not in known.exact:
             known.exact[tf32] = {
@@ -234,7 +236,7 @@ class Trial:
             )
         for name, right in expected.items():
             label = f"{what}: {name}" if what else name
-            if callable(bound) and not torch.equal(_wide(got[name]), _wide(right)):
+            if callable(bound) and not torch.equal(widened(got[name]), widened(right)):
                 bound = bound()
             own = bound[name] if isinstance(bound, Mapping) else None
             self._compare(label, got[name], right, own)
@@ -244,7 +246,7 @@ class Trial:
             raise Refuted(
                 f"{label}.shape={tuple(got.shape)} where {tuple(expected.shape)} is expected"
             )
-        left, right = _wide(got), _wide(expected)
+        left, right = widened(got), widened(expected)
         allowed = bound.error if bound else torch.zeros_like(right)
         tier = bound.tier if bound else "T0"
         self._note(right, allowed, tier)
@@ -276,70 +278,6 @@ class Trial:
             raise Refuted(message)
 
 
-def as_outputs(result: Any) -> Outputs:
-    """Return the outputs of a functional form by field name; absent ones (None) are left out."""
-    if isinstance(result, Tensor):
-        return {"output": result}
-    if isinstance(result, tuple) and hasattr(result, "_asdict"):
-        return {name: value for name, value in result._asdict().items() if value is not None}
-    raise Refuted(f"returned {type(result).__name__}, expected a tensor or a NamedTuple of tensors")
-
-
-@dataclass(frozen=True)
-class _Known:
-    """What the oracle says of a case: computed once, shared by laws and implementations.
-
-    `directions` are the roles of the arguments whose gradients the values are. `measure(least)`
-    computes the same of absolute values of at least `least`; it is asked only where two results
-    differ.
-    """
-
-    tensors: Mapping[str, Value]
-    values: Outputs
-    measure: Callable[[float], Outputs]
-    is_low: bool
-    directions: Mapping[str, Role] = field(default_factory=dict)
-    bounds: dict[tuple[Implementation, bool, bool], dict[str, Bound]] = field(default_factory=dict)
-    exact: dict[bool, dict[str, bool]] = field(default_factory=dict)
-
-    @functools.cached_property
-    def sizes(self) -> Outputs:
-        """The sums of absolute values."""
-        return self.measure(0.0)
-
-    @functools.cached_property
-    def widest(self) -> Outputs:
-        """The same of factors of at least 1, in low precision alone."""
-        return self.measure(1.0) if self.is_low else {}
-
-
-@functools.lru_cache(maxsize=1024)
-def _known(variant: Variant, case: ConvCase) -> _Known:
-    """Return what the oracle says of the outputs."""
-    return _said(variant, case, variant.call_keywords(case), make_tensors(variant, case))
-
-
-@functools.lru_cache(maxsize=1024)
-def _known_gradients(variant: Variant, case: ConvCase) -> _Known:
-    """Return what the oracle says of the gradients."""
-    keywords = variant.call_keywords(case)
-    tensors = {name: each(value, _wide) for name, value in make_tensors(variant, case).items()}
-    roles = {arg.name: arg.role for arg in variant.args}
-    values = _gradients(variant, case, variant.oracle, keywords, tensors)
-
-    def measure(least: float) -> Outputs:
-        factors, oracle = _factors(variant, tensors, least), variant.magnitude or variant.oracle
-        return _gradients(variant, case, oracle, keywords, factors, least=least)
-
-    return _Known(
-        tensors=tensors,
-        values=values,
-        measure=measure,
-        is_low=_is_low(case),
-        directions={name: roles[name.split("[")[0]] for name in values},
-    )
-
-
 def _derivation(difference: Tensor, right: Tensor, bound: Bound) -> str:
     """Return what a difference says about the roundings that its bound assumes."""
     if bound.magnitude is None or not bool(difference.isfinite().all()):
@@ -352,77 +290,3 @@ def _derivation(difference: Tensor, right: Tensor, bound: Bound) -> str:
         f"error over bound {over:.3g}; effective u = error / (n Y) = {shown:.3g} where "
         f"u = {bound.roundoff:.3g} is declared, n = {bound.roundings}; condition {condition}"
     )
-
-
-def _is_low(case: ConvCase) -> bool:
-    return case.dtype in LOW_PRECISION
-
-
-def _wide(tensor: Tensor) -> Tensor:
-    return tensor.detach().to(device="cpu", dtype=torch.float64)
-
-
-def _factors(variant: Variant, tensors: Mapping[str, Value], least: float) -> dict[str, Value]:
-    """Return absolute values; of at least `least` where that is more than 0, all present.
-
-    Where it is 1 no intermediate result exceeds the products of these factors.
-    """
-    masks = {arg.name for arg in variant.args if arg.role is Role.MASK}
-
-    def widen(tensor: Tensor) -> Tensor:
-        return tensor.nan_to_num(1.0, 1.0, 1.0).abs().clamp(min=least)
-
-    if not least:
-        return {k: v if k in masks else each(v, torch.abs) for k, v in tensors.items()}
-    return {k: each(v, torch.ones_like if k in masks else widen) for k, v in tensors.items()}
-
-
-def _oracle(variant: Variant, keywords: Mapping[str, Any], tensors: Mapping[str, Value]) -> Outputs:
-    return as_outputs(variant.oracle(*(each(v, _wide) for v in tensors.values()), **keywords))
-
-
-def _said(
-    variant: Variant, case: ConvCase, keywords: Mapping[str, Any], tensors: Mapping[str, Value]
-) -> _Known:
-    wide = {name: each(value, _wide) for name, value in tensors.items()}
-
-    def measure(least: float) -> Outputs:
-        oracle = variant.magnitude or variant.oracle
-        return as_outputs(oracle(*_factors(variant, wide, least).values(), **keywords))
-
-    return _Known(
-        tensors=wide,
-        values=as_outputs(variant.oracle(*wide.values(), **keywords)),
-        measure=measure,
-        is_low=_is_low(case),
-    )
-
-
-def _gradients(
-    variant: Variant, case: ConvCase, function: Callable[..., Any], keywords: Mapping[str, Any],
-    tensors: Mapping[str, Value], least: float = -1.0,
-) -> Outputs:  # fmt: skip
-    """Return the gradients of `sum(output * dy)` by the inputs' names.
-
-    Where `least` is not negative, `dy` is replaced by its absolute value, at least `least`.
-    """
-    roles = {arg.name: arg.role for arg in variant.args}
-    fresh = {
-        name: each(value, lambda t: t.detach().requires_grad_())
-        if roles[name] in DIFFERENTIABLE else value
-        for name, value in tensors.items()
-    }  # fmt: skip
-    output = as_outputs(function(*fresh.values(), **keywords))["output"]
-    inputs = leaves({name: value for name, value in fresh.items() if roles[name] in DIFFERENTIABLE})
-    dy = another(output.detach(), case, Role.WEIGHT, "dy")
-    dy = dy if least < 0 else dy.abs().clamp(min=least)
-    found = torch.autograd.grad(output, list(inputs.values()), dy, allow_unused=True)
-    return {
-        name: torch.zeros_like(tensor) if gradient is None else gradient
-        for (name, tensor), gradient in zip(inputs.items(), found, strict=True)
-    }
-
-
-def expected_dtype(case: ConvCase) -> torch.dtype:
-    """Return the dtype that every output of `case` must have."""
-    return torch_dtype(case.dtype)

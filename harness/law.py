@@ -27,7 +27,7 @@ class Law:
         statement: The law in one line, as an equation if it has one.
         domain: Where it holds, in words.
         requires: Traits that a variant must claim.
-        check: Raises `harness.check.Refuted` where the law fails.
+        check: Raises `harness.truth.Refuted` where the law fails.
         within: Moves a drawn case into the law's domain; None where that cannot be.
         outside: Moves a drawn case just outside a sharp domain, where the law must fail for some
             case of every variant that claims it; None where that cannot be.

@@ -93,7 +93,7 @@ def test_the_script_shows_the_failure_by_itself(tmp_path):
         text=True,
         check=False,
     )
-    assert "harness.check.Refuted: output differs" in ended.stderr, ended.stderr
+    assert "harness.truth.Refuted: output differs" in ended.stderr, ended.stderr
 
 
 def test_a_counterexample_is_kept_in_a_file_of_its_own(tmp_path):
