@@ -70,6 +70,7 @@ class Heat(NamedTuple):
     process: int
     rules: Rules
     seed: int
+    processors: tuple[int, ...] = ()
 
 
 def session(heat: Heat, cursor: Any) -> Callable[[Entry], Any]:
@@ -79,8 +80,8 @@ def session(heat: Heat, cursor: Any) -> Callable[[Entry], Any]:
     burnt: set[str] = set()
 
     def sample(entry: Entry) -> Samples:
-        if entry.device == "cpu" and (chosen := processors_for(heat.rules.threads)):
-            os.sched_setaffinity(0, chosen)  # as processes of a benchmark run are
+        if entry.device == "cpu" and heat.processors:
+            os.sched_setaffinity(0, heat.processors)  # as processes of a benchmark run are
         timer = clock.make_clock(entry.device)
         if entry.device not in burnt:
             timer.burn_in(BURN_IN_S)
@@ -147,12 +148,12 @@ def compete(
         RuntimeError: a process was lost.
     """
     rows: list[Measurement] = []
-    here = f"{__name__}:session"
+    here, processors = f"{__name__}:session", processors_for(rules.threads)
     with tempfile.TemporaryDirectory(prefix="convharness-") as scratch:
         # one process after another, and all contests in each: a disturbance meets all alike
         jobs = [
             Job(
-                session=here, common=Heat(process, rules, seed), units=entries,
+                session=here, common=Heat(process, rules, seed, processors), units=entries,
                 timeout_s=lambda _: PATIENCE_S,
             )
             for process in range(rules.processes)

@@ -1,7 +1,7 @@
-"""Two checkouts timed side by side: a process of each, block by block in random order.
+"""Two checkouts timed side by side: a process of each, by turns in random order.
 
 Two checkouts of the same modules cannot live in one process, so a block is one sample of every
-side, of which one works while the others wait. What a process happens to be (where its memory lies)
+side, taken in turns, in which one works while the others wait. What a process happens to be (where its memory lies)
 does not divide out as it does within one: that is why a third process, of the first checkout once
 more, takes part as the placebo, and why the interval is over sets of fresh processes.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import queue
 import random
@@ -29,7 +30,7 @@ from harness.comparison import Comparison, compare
 from harness.contest import Rules
 from harness.gate import answered
 from harness.plan import Cell
-from harness.processors import environment_for
+from harness.processors import environment_for, processors_for
 from harness.proof import Answer, Call, Common, Question, answer_path, load_answer, refutation_text
 from harness.proof import compare as prove
 from harness.results import Measurement, Status
@@ -79,6 +80,8 @@ class Process:
                 command, cwd=checkout, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=sink,
                 text=True, env=os.environ | environment_for(threads),
             )  # fmt: skip
+        if device == "cpu" and (chosen := processors_for(threads)):
+            os.sched_setaffinity(self._process.pid, chosen)
         self._answers: queue.Queue[str] = queue.Queue()
         self._reader = threading.Thread(
             target=self._read, args=(self._process.stdout,), daemon=True
@@ -109,7 +112,7 @@ class Process:
             raise Lost(f"{self.label}: {answer['error']}")
         return answer
 
-    def ask(self, patience_s: float, **request: str) -> dict[str, Any]:
+    def ask(self, patience_s: float, **request: str | int) -> dict[str, Any]:
         """Send a request; return the answer, or raise as `answer` does."""
         assert self._process.stdin is not None
         with contextlib.suppress(OSError):  # who is gone says so in its answer
@@ -269,10 +272,17 @@ def _timed(
         if turn.process == 0:
             posed.check(label, torch.load(result, weights_only=True))
     order = random.Random(f"{turn.seed}/{turn.process}/{cell}")
-    samples: dict[str, list[int]] = {label: [] for label in sides}
+    turns = clock.turns_of(counts.values()) if common.device == "cpu" else 1
+    parts = {label: math.ceil(count / turns) for label, count in counts.items()}
+    samples: dict[str, list[clock.Sample]] = {label: [] for label in sides}
     for _ in range(rules.blocks):
-        for label in order.sample(list(sides), len(sides)):
-            samples[label].append(sides[label].ask(PATIENCE_S, do="sample")["ns"])
+        taken: dict[str, list[int]] = {label: [] for label in sides}
+        for _, label in clock.in_turns(list(sides), turns, order):
+            answer = sides[label].ask(PATIENCE_S, do="sample", calls=parts[label])
+            taken[label].append(answer["ns"])
+        found = clock.samples_of(list(taken.values()), list(parts.values()))
+        for label, sample in zip(sides, found, strict=True):
+            samples[label].append(sample)
     return [
         Measurement(
             run_id="history", variant=_name(cell),
@@ -280,7 +290,9 @@ def _timed(
             case=cell.case, case_name=cell.case_name, direction=cell.direction,
             dtype=posed.case.dtype, device=common.device, threads=common.threads,
             process=turn.process, block=tuple(range(rules.blocks)),
-            samples_ns=tuple(samples[label]), calls_per_sample=counts[label],
+            samples_ns=tuple(sample.middle_ns for sample in samples[label]),
+            mean_ns=tuple(sample.mean_ns for sample in samples[label]) if turns > 1 else (),
+            calls_per_sample=turns * parts[label],
             status=Status.MEASURED,
         )
         for label in sides

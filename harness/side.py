@@ -43,12 +43,11 @@ class Side:
         self._timer = self._clock.make_clock(device)
         self._timer.burn_in(0.25)
         self._call: Callable[[Any], Any] = lambda _: None
-        self._batch: Sequence[Any] = ()
 
     def prepare(
         self, variant: str, implementation: str, case: str, inputs: str, result: str
     ) -> dict[str, Any]:
-        """Load an implementation, call it on `inputs`, save its `result`, settle the batch."""
+        """Load an implementation, call it on `inputs`, save its `result`, count a sample's calls."""
         from harness.case import ConvCase
 
         torch, held = self._torch, self._table.variant(variant)
@@ -60,16 +59,14 @@ class Side:
         found = self._call(None)
         detached = {k: [v if v is None else v.detach() for v in f] for k, f in found.items()}
         torch.save(detached, result)
-        self._batch = [None] * self._clock.calibrate(
-            self._timer, self._call, lambda count: [None] * count
-        )
-        return {"calls": len(self._batch)}
+        calls = self._clock.calibrate(self._timer, self._call, lambda count: [None] * count)
+        return {"calls": calls}
 
-    def sample(self) -> dict[str, Any]:
-        """Time one batch, after a call that is not timed: who has slept is cold."""
+    def sample(self, calls: int) -> dict[str, Any]:
+        """Time so many calls, after one that is not timed: who has slept is cold."""
         self._call(None)
-        elapsed, _ = self._timer.sample(self._call, self._batch)
-        return {"ns": round(elapsed / len(self._batch))}
+        elapsed, _ = self._timer.sample(self._call, [None] * calls)
+        return {"ns": elapsed}
 
 
 def _called(

@@ -390,6 +390,8 @@ def test_work_that_only_some_calls_do_is_judged_by_whole_samples() -> None:
     assert "uneven" not in even.why
     assert lazy.ratio == pytest.approx(1.2, rel=0.02)
     assert "by whole samples, as calls cost unevenly: 0.7996" in lazy.why
+    assert lazy.median_ns
+    assert even.median_ns
     assert lazy.median_ns / even.median_ns > 1.4  # what is shown is what was judged
 
 

@@ -44,9 +44,8 @@ def test_whichever_device_is_timed_is_burnt_in_once_a_process(monkeypatch):
     monkeypatch.setattr(clock, "make_clock", Timer)
     monkeypatch.setattr(contest, "contest_of", lambda _: {"a": lambda: None})
     pinned = []
-    monkeypatch.setattr(contest, "processors_for", lambda threads: (7,) * threads)
     monkeypatch.setattr(contest.os, "sched_setaffinity", lambda *given: pinned.append(given))
-    sample = contest.session(contest.Heat(0, contest.Rules(1, 1), 0), None)
+    sample = contest.session(contest.Heat(0, contest.Rules(1, 1), 0, (7,)), None)
     for device in ("cuda", "cuda", "cpu"):
         sample(Entry("m:f", "x", device))
     assert burnt == ["cuda", "cpu"]

@@ -1,3 +1,4 @@
+import os
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -427,6 +428,16 @@ def test_samples_that_do_not_fit_the_parents_clock_are_no_samples():
         assert all("by its parent's" in row.reason and not row.samples_ns for row in found)
 
 
+@pytest.fixture
+def claims(monkeypatch, tmp_path):
+    monkeypatch.setattr(processors, "LOCKS", tmp_path)
+    monkeypatch.setattr(processors, "_held", {})
+    yield tmp_path
+    for lock in processors._held.values():
+        os.close(lock)
+
+
+@pytest.mark.usefixtures("claims")
 def test_pinning_leaves_a_processor_for_everything_else(monkeypatch):
     monkeypatch.setattr(processors.os, "sched_getaffinity", lambda _: {0, 1, 5})
     assert processors.processors_for(1) == (5,)
@@ -434,6 +445,25 @@ def test_pinning_leaves_a_processor_for_everything_else(monkeypatch):
     assert processors.processors_for(3) == ()
     monkeypatch.setattr(processors.os, "sched_getaffinity", lambda _: {0})
     assert processors.processors_for(1) == ()
+
+
+def test_two_runs_at_once_have_a_processor_each_while_there_are_enough(monkeypatch, claims):
+    monkeypatch.setattr(processors.os, "sched_getaffinity", lambda _: {0, 1, 5})
+    assert processors.processors_for(1) == (5,)
+    first = processors._held
+    monkeypatch.setattr(processors, "_held", {})
+    assert processors.processors_for(1) == (1,)  # another run, as its claims are its own
+    assert processors.processors_for(2) == (0, 1)
+    second = processors._held
+    monkeypatch.setattr(processors, "_held", {})
+    assert processors.processors_for(1) == (5,)  # all are taken: as if it were alone
+    for lock in (*first.values(), *second.values()):
+        os.close(lock)  # as the end of its process does
+    assert processors.processors_for(1) == (5,)
+    assert processors._held
+    assert {path.name for path in claims.iterdir()} == {
+        f"convharness-processor-{number}" for number in (0, 1, 5)
+    }
 
 
 def test_cells_of_a_plan_fall_into_groups_of_one_case_and_direction(table):
