@@ -172,13 +172,13 @@ def _budget(args: argparse.Namespace) -> float | None:
 
 
 def _command(args: argparse.Namespace) -> tuple[str, ...]:
-    """Return the shortest command line that gives `args` again."""
+    """Return the shortest command line that measures the same again, wherever results then go."""
     parser = argparse.ArgumentParser()
     add_arguments(parser)
     words = ["python3", "-m", "harness", "bench"]
     for name, default in vars(parser.parse_args([])).items():
         value, option = getattr(args, name), "--" + name.replace("_", "-")
-        if value == default:
+        if value == default or name == "out":
             continue
         values = value if isinstance(value, list) else [value]
         words += [option] if value is True else [w for v in values for w in (option, str(v))]

@@ -51,7 +51,7 @@ def _only_run() -> Path:
 
 def test_a_run_ends_with_the_page_and_leaves_every_sample(capsys):
     named = ["--variant", "plain", "--case", "unet_bottleneck_8x8", "--laws", "none"]
-    assert main(["bench", *named, *QUICK, "--device", "cpu"]) == 0
+    assert main(["bench", *named, *QUICK, "--device", "cpu", "--out", "results/"]) == 0
     folder = _only_run()
     output = capsys.readouterr().out.splitlines()
     assert output[-1] == f"report: reports/out/{folder.name}.html"
@@ -70,6 +70,7 @@ def test_a_run_ends_with_the_page_and_leaves_every_sample(capsys):
         assert row.peak_bytes > 0
         assert (row.saved_bytes is None) == (row.direction == "forward")
     assert loaded.run.argv[3:6] == ("bench", "--variant", "plain")
+    assert "--out" not in loaded.run.argv  # where a run went is not how it was made
     recorded = json.loads((folder / "pytest-benchmark.json").read_text(encoding="utf-8"))
     assert len(recorded["benchmarks"]) == len(cells)
 
