@@ -30,6 +30,7 @@ from harness.selection import fastest
 from harness.strategies import cases
 from harness.table import Table, load_table
 from harness.tensors import make_tensors
+from harness.terminal import write_lines
 from harness.variant import Kind, Variant
 
 TOLERATED = 1.05
@@ -38,6 +39,7 @@ MOST_MACS = 10**8
 CHANNELS, SPARE, BATCHES = (1, 1, 4, 8, 16, 32), (0, 4, 12, 28, 60), (1, 1, 1, 4)
 COLUMNS = (
     "variant", "implementation", "direction", "ratio", "from", "to", "smallest case", "replay",
+    "since",
 )  # fmt: skip
 
 
@@ -184,26 +186,39 @@ def run(options: argparse.Namespace, table: Table) -> int:
     variants = [table.variant(name) for name in options.variant or table.variants]
     names = {one.name for one in variants}
 
+    kept = {one: row for one, row in _kept().items() if one.variant in names}
+    mended = {}
+    for one, row in kept.items():
+        variant = table.variant(one.variant)
+        if not _chosen(variant, ConvCase.parse(one.case)):
+            since = f"the table takes {variant.reference.name}"
+            mended[one] = (*row, since)
+            write_lines([f"MENDED {' '.join(one)}: {since}"])
+
     def doubtful(some: Sequence[Suspect], seed: int) -> list[bool]:
         return [(row.ratio or 0) > TOLERATED for row in judge(some, SCREEN, seed)]
 
     return hunt.search(
         hunt.Hunt(
             command="losses", draw=suspects,
-            kept=[Suspect(*words) for words in _kept() if words[0] in names],
+            kept=[one for one in kept if one not in mended],
             cells=partial(cells_of, table), doubtful=doubtful, confirm=partial(confirmed, table),
-            line=line_of, named=" ".join, table=as_evidence,
+            line=line_of, named=" ".join,
+            table=partial(as_evidence, mended=tuple(mended.values())),
         ),
         options, variants, EVIDENCE,
     )  # fmt: skip
 
 
-def _kept() -> list[tuple[str, str, str]]:
+def _kept() -> dict[Suspect, tuple[str | float, ...]]:
+    """Return the rows of earlier searches, without what has become of them since."""
     for evidence in load_evidence(EVIDENCE):
         if evidence.name == "losses":
             columns = (evidence.column(name) for name in ("variant", "direction", "smallest case"))
-            return [(str(v), str(d), str(c)) for v, d, c in zip(*columns, strict=True)]
-    return []
+            suspects = (Suspect(*map(str, words)) for words in zip(*columns, strict=True))
+            rows = (row[: len(COLUMNS) - 1] for row in evidence.rows)
+            return dict(zip(suspects, rows, strict=True))
+    return {}
 
 
 def line_of(loss: Loss) -> str:
@@ -223,9 +238,13 @@ def replay_of(loss: Loss) -> str:
 
 
 def as_evidence(
-    losses: Sequence[Loss], wrong: Mapping[Suspect, str], looked: int, seed: int, made: Made
-) -> Evidence:
-    """Return the table of what was found; who is not proved has a row without a ratio."""
+    losses: Sequence[Loss], wrong: Mapping[Suspect, str], looked: int, seed: int, made: Made,
+    mended: Sequence[tuple[str | float, ...]] = (),
+) -> Evidence:  # fmt: skip
+    """Return the table of what was found; who is not proved has a row without a ratio.
+
+    Rows of earlier searches on which the table has come to take the reference follow as they were.
+    """
     return Evidence(
         name="losses",
         title="Where the table chooses a loser",
@@ -235,18 +254,19 @@ def as_evidence(
             f"a second run of {CONFIRM.processes} fresh processes, one thread; every one was made smaller as "
             "long as it stayed a loss and time was left. Everything was compared with the oracle "
             f"before it was timed; in {len(wrong)} it was not what the oracle says."
+            + (f" {len(mended)} of earlier searches were mended since." if mended else "")
         ),
         made=made,
         columns=COLUMNS,
         rows=tuple(
-            (one.variant, "", one.direction, hunt.UNPROVED, "", "", one.case, reason)
+            (one.variant, "", one.direction, hunt.UNPROVED, "", "", one.case, reason, "")
             for one, reason in wrong.items()
         ) + tuple(
             (
                 loss.suspect.variant, loss.implementation, loss.suspect.direction,
                 loss.row.ratio or 0.0, loss.row.ratio_low or 0.0, loss.row.ratio_high or 0.0,
-                loss.suspect.case, replay_of(loss),
+                loss.suspect.case, replay_of(loss), "",
             )
             for loss in losses
-        ),
+        ) + tuple(mended),
     )  # fmt: skip

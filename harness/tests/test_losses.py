@@ -149,3 +149,25 @@ def test_who_is_wrong_is_neither_timed_nor_a_loser_nor_a_winner(
     assert kept.column("ratio") == ("UNPROVED",) * len(set(guilty))
     assert "output differs" in kept.column("replay")[0]
     assert {case for *_, case in losses._kept()} == {one.case for one in guilty}
+
+
+def test_a_loss_where_the_table_has_come_to_take_the_reference_is_said_and_kept_but_not_timed(
+    plays_clock, monkeypatch, tmp_path, capsys
+):
+    asked = plays_clock(lambda *_: 1.5)
+    suspect = Suspect("tile_concat", "forward", LINE)
+    loss = losses.Loss(suspect, "short_tiles", _row(suspect, 1.6))
+    losses.as_evidence([loss], {}, 1, 0, MADE).save(tmp_path)
+    monkeypatch.setattr(losses, "EVIDENCE", tmp_path)
+    monkeypatch.setattr(losses, "_chosen", lambda *_: "")
+    parser = argparse.ArgumentParser()
+    losses.add_arguments(parser)
+    words = ["--variant", "tile_concat", "--budget-s", "0", "--write"]
+    for _ in range(2):  # the second search reads what the first has kept
+        assert losses.run(parser.parse_args(words), TABLE) == 0
+        assert f"MENDED tile_concat forward {LINE}" in capsys.readouterr().out
+        (kept,) = load_evidence(tmp_path)
+        assert kept.column("since") == ("the table takes concatenated",)
+        assert kept.column("ratio") == (pytest.approx(1.6),)
+        assert "1 of earlier searches were mended since" in kept.about
+    assert not asked
