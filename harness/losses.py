@@ -7,7 +7,7 @@ repeats it with its whole interval; then it walks down to the smallest case that
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -196,7 +196,11 @@ def run(options: argparse.Namespace, table: Table) -> int:
             write_lines([f"MENDED {' '.join(one)}: {since}"])
 
     def doubtful(some: Sequence[Suspect], seed: int) -> list[bool]:
-        return [(row.ratio or 0) > TOLERATED for row in judge(some, SCREEN, seed)]
+        found = judge(some, SCREEN, seed)
+        for one, row in zip(some, found, strict=True):
+            if one in kept and (row.ratio or 0) <= TOLERATED:
+                mended[one] = (*kept[one], f"takes {row.ratio or 0:.2f} times as long")
+        return [(row.ratio or 0) > TOLERATED for row in found]
 
     return hunt.search(
         hunt.Hunt(
@@ -204,7 +208,7 @@ def run(options: argparse.Namespace, table: Table) -> int:
             kept=[one for one in kept if one not in mended],
             cells=partial(cells_of, table), doubtful=doubtful, confirm=partial(confirmed, table),
             line=line_of, named=" ".join,
-            table=partial(as_evidence, mended=tuple(mended.values())),
+            table=partial(as_evidence, mended=mended.values()),
         ),
         options, variants, EVIDENCE,
     )  # fmt: skip
@@ -239,11 +243,11 @@ def replay_of(loss: Loss) -> str:
 
 def as_evidence(
     losses: Sequence[Loss], wrong: Mapping[Suspect, str], looked: int, seed: int, made: Made,
-    mended: Sequence[tuple[str | float, ...]] = (),
+    mended: Collection[tuple[str | float, ...]] = (),
 ) -> Evidence:  # fmt: skip
     """Return the table of what was found; who is not proved has a row without a ratio.
 
-    Rows of earlier searches on which the table has come to take the reference follow as they were.
+    Rows of earlier searches follow as they were where the table has come to lose no more.
     """
     return Evidence(
         name="losses",

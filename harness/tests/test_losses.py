@@ -171,3 +171,24 @@ def test_a_loss_where_the_table_has_come_to_take_the_reference_is_said_and_kept_
         assert kept.column("ratio") == (pytest.approx(1.6),)
         assert "1 of earlier searches were mended since" in kept.about
     assert not asked
+
+
+def test_a_loss_that_is_none_any_more_is_kept_with_what_it_takes_now(
+    plays_clock, monkeypatch, tmp_path
+):
+    asked = plays_clock(lambda *_: 0.9)
+    suspect = Suspect("tile_concat", "forward", LINE)
+    loss = losses.Loss(suspect, "short_tiles", _row(suspect, 1.6))
+    losses.as_evidence([loss], {}, 1, 0, MADE).save(tmp_path)
+    monkeypatch.setattr(losses, "EVIDENCE", tmp_path)
+    monkeypatch.setattr(hunt, "unproved", lambda _: {})
+    ticks = itertools.count(step=10)
+    monkeypatch.setattr(clock, "monotonic_s", lambda: next(ticks))
+    parser = argparse.ArgumentParser()
+    losses.add_arguments(parser)
+    words = ["--variant", "tile_concat", "--budget-s", "25", "--seed", "3", "--write"]
+    assert losses.run(parser.parse_args(words), TABLE) == 0
+    assert asked[0][0] == LINE  # what was found before comes first
+    (kept,) = load_evidence(tmp_path)
+    assert kept.column("smallest case") == (LINE,)
+    assert kept.column("since") == ("takes 0.90 times as long",)
