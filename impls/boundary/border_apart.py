@@ -1,16 +1,22 @@
 """Only the border is paid for: no method touches the interior more often than zero padding does."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import product
+from math import prod
 
 import torch
 from torch import Tensor
 
-from harness.api import per_channel
+from harness.api import Shape, per_channel
 from impls._shared.border import Run, assemble, displacements, interior, window_of
 from impls._shared.convolution import convolve, pad_by_mode
+from impls._shared.eager import is_readable
 from impls._shared.extension_eager import convolve_extended
 from impls.boundary.oracle import lattice_steps, polynomial_degrees
+
+# What a geometry alone decides is kept up to so many entries: at most 16 MiB in all.
+SMALL_IMAGE, GEOMETRIES = 2**16, 32
 
 
 def border_apart(
@@ -34,7 +40,7 @@ def border_apart(
         )
         if method == "zeros":
             return y
-        ratio = _uncovered_ratio(x, kernel_size, stride, dilation)
+        ratio = _ratio(x, kernel_size, stride, dilation)
         return y * ratio if bias is None else torch.addcmul(per_channel(bias, y), y, ratio)
     if method in ("extrapolate", "diff"):
         degrees = polynomial_degrees(kernel_size, method)
@@ -48,6 +54,25 @@ def border_apart(
     return convolve(
         buffer, weight, bias, stride=stride, padding=none, dilation=dilation, groups=groups
     )
+
+
+def _ratio(
+    x: Tensor, kernel_size: Sequence[int], stride: Sequence[int], dilation: Sequence[int]
+) -> Tensor:
+    """Return `K^D / coverage` of `x`, made once per geometry where it is small and eager."""
+    size = tuple(x.shape[2:])
+    if not is_readable(x) or prod(size) > SMALL_IMAGE:
+        return _uncovered_ratio(x, kernel_size, stride, dilation)
+    return _known_ratio(size, tuple(kernel_size), tuple(stride), tuple(dilation), x.dtype)
+
+
+@lru_cache(maxsize=GEOMETRIES)
+def _known_ratio(
+    size: Shape, kernel_size: Shape, stride: Shape, dilation: Shape, dtype: torch.dtype
+) -> Tensor:
+    with torch.inference_mode(False), torch.no_grad():  # it is shared by all modes
+        x = torch.empty((1, 1, *size), dtype=dtype, device="cpu")
+        return _uncovered_ratio(x, kernel_size, stride, dilation)
 
 
 def _uncovered_ratio(
