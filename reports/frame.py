@@ -101,6 +101,7 @@ def cells_frame(
     for key, rows in (groups or grouped(loaded.measurements)).items():
         row, comparison = deciding_row(rows), compared.get(key)
         refuted = row.status is Status.REFUTED
+        middle = comparison.median_ns if comparison else median_ns(rows)
         doubt = _outcome(doubtful, row.variant, row.implementation)
         spoiled = _outcome(doubtful, row.variant, comparison.baseline) if comparison else ""
         records.append(
@@ -115,11 +116,7 @@ def cells_frame(
                 "status": str(row.status),
                 "reason": row.reason,
                 "proof": row.proof,
-                "median_ns": None
-                if refuted
-                else comparison.median_ns
-                if comparison
-                else median_ns(rows),
+                "median_ns": None if refuted else middle,
                 "processes": sum(bool(r.samples_ns) for r in rows),
                 "samples": sum(len(r.samples_ns) for r in rows),
                 "peak_bytes": peak_bytes(rows),

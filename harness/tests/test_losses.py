@@ -38,6 +38,12 @@ def _row(suspect, ratio):
     return row
 
 
+def _run(*words):
+    parser = argparse.ArgumentParser()
+    losses.add_arguments(parser)
+    return losses.run(parser.parse_args(words), TABLE)
+
+
 @pytest.fixture
 def plays_clock(monkeypatch):
     """Let a function of the case decide how often a suspect loses; note what is asked."""
@@ -136,10 +142,8 @@ def test_who_is_wrong_is_neither_timed_nor_a_loser_nor_a_winner(
     monkeypatch.setattr(losses, "EVIDENCE", tmp_path)
     ticks = itertools.count(step=10)
     monkeypatch.setattr(clock, "monotonic_s", lambda: next(ticks))
-    parser = argparse.ArgumentParser()
-    losses.add_arguments(parser)
     words = ["--variant", "partial", "--budget-s", "45", "--seed", "3", "--write"]
-    assert losses.run(parser.parse_args(words), TABLE) == 1
+    assert _run(*words) == 1
     said = capsys.readouterr().out
     assert "UNPROVED partial " in said
     assert "LOSES" not in said
@@ -160,11 +164,9 @@ def test_a_loss_where_the_table_has_come_to_take_the_reference_is_said_and_kept_
     losses.as_evidence([loss], {}, 1, 0, MADE).save(tmp_path)
     monkeypatch.setattr(losses, "EVIDENCE", tmp_path)
     monkeypatch.setattr(losses, "_chosen", lambda *_: "")
-    parser = argparse.ArgumentParser()
-    losses.add_arguments(parser)
     words = ["--variant", "tile_concat", "--budget-s", "0", "--write"]
     for _ in range(2):  # the second search reads what the first has kept
-        assert losses.run(parser.parse_args(words), TABLE) == 0
+        assert _run(*words) == 0
         assert f"MENDED tile_concat forward {LINE}" in capsys.readouterr().out
         (kept,) = load_evidence(tmp_path)
         assert kept.column("since") == ("the table takes concatenated",)
@@ -184,10 +186,8 @@ def test_a_loss_that_is_none_any_more_is_kept_with_what_it_takes_now(
     monkeypatch.setattr(hunt, "unproved", lambda _: {})
     ticks = itertools.count(step=10)
     monkeypatch.setattr(clock, "monotonic_s", lambda: next(ticks))
-    parser = argparse.ArgumentParser()
-    losses.add_arguments(parser)
     words = ["--variant", "tile_concat", "--budget-s", "25", "--seed", "3", "--write"]
-    assert losses.run(parser.parse_args(words), TABLE) == 0
+    assert _run(*words) == 0
     assert asked[0][0] == LINE  # what was found before comes first
     (kept,) = load_evidence(tmp_path)
     assert kept.column("smallest case") == (LINE,)
