@@ -34,7 +34,7 @@ def test_it_is_known_where_the_library_unfolds_a_dilated_image(rank):
         assert known is unfolds, (x.shape, weight.shape, geometry)
 
 
-@pytest.mark.parametrize("rank", [1, 2, 3])
+@pytest.mark.parametrize("rank", [1, 2])  # in 3D such an image goes to oneDNN
 def test_its_bias_is_added_in_one_operation_and_not_channel_by_channel(rank):
     x, weight, geometry = _shapes(rank, 1, 4, 12, 3, 2, 1)
     draw = torch.Generator().manual_seed(0)
