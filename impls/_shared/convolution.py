@@ -110,6 +110,7 @@ def _is_strided_tap(
     """Whether oneDNN would gather the pixels that one tap meets into scratch that is too small."""
     return (
         x.dim() == 4
+        and x.dtype is not torch.float64  # which oneDNN does not take
         and weight.shape[2:].numel() == 1
         and max(stride) > 1
         and not any(padding)
