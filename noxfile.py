@@ -51,16 +51,24 @@ def run(session: nox.Session, *command: str) -> None:
     session.run(python(), "-m", *command, external=True)
 
 
+def run_built(session: nox.Session, *command: str) -> None:
+    """Run a module after what implementations need is built; without a compiler they are left out."""
+    session.chdir(ROOT)
+    build = (python(), "-m", "harness", "build")
+    session.run(*build, external=True, success_codes=[0, 1])
+    run(session, *command)
+
+
 @nox.session
 def properties(session: nox.Session) -> None:
     """Check every law over every available implementation; arguments go to pytest."""
-    run(session, "pytest", "properties", *WORKERS, *session.posargs)
+    run_built(session, "pytest", "properties", *WORKERS, *session.posargs)
 
 
 @nox.session
 def soak(session: nox.Session) -> None:
     """Judge every law over every implementation, round after round, for 30 minutes."""
-    run(session, "harness", "soak", *session.posargs)
+    run_built(session, "harness", "soak", *session.posargs)
 
 
 @nox.session
@@ -73,13 +81,13 @@ def kernels(session: nox.Session) -> None:
 @nox.session
 def mutants(session: nox.Session) -> None:
     """Print how many cases every law needs to refute every mutant."""
-    run(session, "harness", "mutants", *session.posargs)
+    run_built(session, "harness", "mutants", *session.posargs)
 
 
 @nox.session
 def rates(session: nox.Session) -> None:
     """Measure the law engine: cases a minute, by variant and by law."""
-    run(session, "harness", "rates", *session.posargs)
+    run_built(session, "harness", "rates", *session.posargs)
 
 
 @nox.session
@@ -91,37 +99,37 @@ def calibrate(session: nox.Session) -> None:
 @nox.session
 def crossover(session: nox.Session) -> None:
     """Sweep mask densities: from which one on does a mask-aware implementation win?"""
-    run(session, "harness", "crossover", *session.posargs)
+    run_built(session, "harness", "crossover", *session.posargs)
 
 
 @nox.session
 def break_even(session: nox.Session) -> None:
     """Measure after how many calls a compiled form has paid for its compilation."""
-    run(session, "harness", "break-even", *session.posargs)
+    run_built(session, "harness", "break-even", *session.posargs)
 
 
 @nox.session
 def goals(session: nox.Session) -> None:
     """Measure what every operation costs against what it may cost."""
-    run(session, "harness", "goals", *session.posargs)
+    run_built(session, "harness", "goals", *session.posargs)
 
 
 @nox.session
 def growth(session: nox.Session) -> None:
     """Fit how the time grows with every size; `-- --search` hunts for growth beyond what is declared."""
-    run(session, "harness", "growth", *session.posargs)
+    run_built(session, "harness", "growth", *session.posargs)
 
 
 @nox.session
 def losses(session: nox.Session) -> None:
     """Search for cases where the table chooses what is slower than the reference."""
-    run(session, "harness", "losses", *session.posargs)
+    run_built(session, "harness", "losses", *session.posargs)
 
 
 @nox.session
 def bench(session: nox.Session) -> None:
     """Check, time, and write the page; arguments go to `harness bench`."""
-    run(session, "harness", "bench", *session.posargs)
+    run_built(session, "harness", "bench", *session.posargs)
 
 
 @nox.session
@@ -133,7 +141,7 @@ def report(session: nox.Session) -> None:
 @nox.session
 def profile(session: nox.Session) -> None:
     """Record traces and operator tables; arguments go to `harness profile`."""
-    run(session, "harness", "profile", *session.posargs)
+    run_built(session, "harness", "profile", *session.posargs)
 
 
 @nox.session
@@ -155,7 +163,7 @@ def types(session: nox.Session) -> None:
 def selftest(session: nox.Session) -> None:
     """Test the harness, the reports and what carries layers, examples in docstrings included."""
     folders = ("harness", "reports", "impls/tests")
-    run(session, "pytest", *folders, "--doctest-modules", *session.posargs)
+    run_built(session, "pytest", *folders, "--doctest-modules", *session.posargs)
 
 
 @nox.session

@@ -18,6 +18,7 @@ from harness.table import Table, UnknownName, load_table
 # A fresh process that times imports this module first: what only commands need is imported there.
 COMMANDS = (
     ("bench", "bench_command", "check, time, write the page"),
+    ("build", "build_command", "make what implementations need on this machine"),
     ("profile", "profile", "traces and operator tables"),
     ("claims", "claim_command", "judge what the documents claim"),
     ("choose", "choose_command", "let calls take what won a benchmark run"),

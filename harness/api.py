@@ -11,6 +11,8 @@ from harness.taps import apply_mask, correlate, pad, per_channel, taps
 from harness.variant import (
     Ability,
     Arg,
+    Build,
+    BuildError,
     Cost,
     Domain,
     Implementation,
@@ -25,7 +27,7 @@ from harness.variant import (
 )
 
 __all__ = [
-    "MAKES_LAYERS", "PADDING_MODES", "Ability", "Arg", "CaseError", "ConvCase", "Cost",
+    "MAKES_LAYERS", "PADDING_MODES", "Ability", "Arg", "Build", "BuildError", "CaseError", "ConvCase", "Cost",
     "Declined", "Domain", "Explained", "Explanation", "Implementation", "Inquiry", "Kind", "LayerForm", "Need", "Role",
     "Shape", "Trait", "Value", "Variant", "apply_mask", "batch_of_one", "call", "checkout",
     "compiled", "correlate", "explain", "fastest", "from_layer", "name_arguments", "named_padding",

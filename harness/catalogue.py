@@ -27,7 +27,7 @@ def variant_card(variant: Variant) -> VariantCard:
             ImplementationCard(
                 name=i.name,
                 kind=str(i.kind),
-                needs=tuple(sorted(map(str, i.needs))),
+                needs=i.requirements(),
                 available=i.missing() is None,
                 reason=i.missing(),
                 origin=i.origin,

@@ -73,7 +73,7 @@ def _about(variant: Variant) -> Iterator[str]:
 
 
 def _row(variant: Variant, one: Implementation) -> str:
-    needs = ", ".join(sorted(map(str, one.needs)))
+    needs = ", ".join(one.requirements())
     cells = (f"`{one.name}`", str(one.kind), _how(one), needs, "; ".join(limits_of(variant, one)))
     return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 

@@ -183,7 +183,7 @@ class _Hunt:
             return f"declares that it lacks: {ability}: {lacks[ability]}"
         if self.law.of_costs and self.implementation.cost is None:
             return f"declares no {self.law.of_costs}"
-        return missing(self.implementation.needs | self.law.needs)
+        return self.implementation.missing() or missing(self.law.needs)
 
     def scan(self, profile: Profile) -> None:
         """Attempt the profile's cases, every dtype and rank in turn."""

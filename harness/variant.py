@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -200,6 +200,24 @@ class Cost:
     extra_bytes: int | None = None
 
 
+class Build(NamedTuple):
+    """What `python3 -m harness build` makes for an implementation, once per machine.
+
+    Args:
+        what: What it is, in a few words.
+        missing: Returns why it is not there, or None.
+        make: Makes it and returns where it is; raises BuildError.
+    """
+
+    what: str
+    missing: Callable[[], str | None]
+    make: Callable[[], Path]
+
+
+class BuildError(RuntimeError):
+    """A machine cannot make what an implementation needs."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Implementation:
     """One way to compute a variant.
@@ -209,6 +227,7 @@ class Implementation:
         kind: `reference` as the source describes it, or `optimized`.
         load: Returns the callable; imports its backend when called, not before.
         needs: What the machine must have.
+        build: What must be made on the machine first.
         unsupported: A reason why a case is declined, or None.
         within: Moves a case to where the implementation computes it, or returns None: for one whose
             domain is so narrow that few drawn cases are in it.
@@ -233,6 +252,7 @@ class Implementation:
     load: Callable[[], Function]
     kind: Kind = Kind.OPTIMIZED
     needs: frozenset[Need] = frozenset()
+    build: Build | None = None
     unsupported: Callable[[ConvCase], str | None] = lambda _: None
     within: Callable[[ConvCase], ConvCase | None] = lambda case: case
     pays: Callable[[ConvCase], bool] = lambda _: True
@@ -249,7 +269,11 @@ class Implementation:
 
     def missing(self) -> str | None:
         """Return why this machine cannot run it, or None."""
-        return missing(self.needs)
+        return missing(self.needs) or (self.build.missing() if self.build else None)
+
+    def requirements(self) -> tuple[str, ...]:
+        """Return in words what the machine must have or make."""
+        return (*sorted(map(str, self.needs)), *([self.build.what] if self.build else []))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -35,7 +35,7 @@ IMAGE = torch.arange(25.0).view(1, 1, 5, 5)
 BOX = torch.ones(1, 1, 3, 3)
 
 
-@pytest.fixture(params=[i.name for i in DIFF.implementations if not i.needs])
+@pytest.fixture(params=[i.name for i in DIFF.implementations if not i.requirements()])
 def implementation(request):
     return request.param
 

@@ -26,7 +26,7 @@ covers = importlib.import_module("impls.kernel_masked.lattice_cover")
 VARIANT, functional = kernel_masked.VARIANT, kernel_masked.functional
 
 CROSS = torch.tensor([[0, 1, 0], [1, 1, 1], [0, 1, 0]], dtype=torch.bool)
-NAMES = [i.name for i in VARIANT.implementations if not i.needs]
+NAMES = [i.name for i in VARIANT.implementations if not i.requirements()]
 
 
 def _drawn(*shape, seed=0):

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 
 Gradients = Sequence[Tensor | None]
-_BARE = (Tensor, nn.Parameter)
+BARE = (Tensor, nn.Parameter)
 _WATCHERS = (torch._C._TorchDispatchModeKey.PROXY, torch._C._TorchDispatchModeKey.FAKE)
 
 
@@ -33,7 +33,7 @@ def is_readable(x: Tensor) -> bool:
     Not where a compiler, a transform or a subclass of tensors records what is computed, nor on
     other devices than the CPU, where reading a value waits.
     """
-    return type(x) in _BARE and x.is_cpu and _is_unseen()
+    return type(x) in BARE and x.is_cpu and _is_unseen()
 
 
 def is_eager(*tensors: Tensor | None) -> bool:
@@ -41,12 +41,18 @@ def is_eager(*tensors: Tensor | None) -> bool:
 
     As `is_readable`, and nothing traced, with a tangent or empty.
     """
+    return is_unwatched(*tensors) and all(t is None or t.dtype is torch.float32 for t in tensors)
+
+
+def is_unwatched(*tensors: Tensor | None) -> bool:
+    """Return whether `tensors` are on a CPU with nothing between them and their values.
+
+    Of none: whether no tracer, transform, tangent or mode looks on.
+    """
     if torch.jit.is_tracing() or forward_ad._current_level >= 0 or not _is_unseen():
         return False
     for t in tensors:
-        if t is not None and not (
-            type(t) in _BARE and t.is_cpu and t.dtype is torch.float32 and t.numel() > 0
-        ):
+        if t is not None and not (type(t) in BARE and t.is_cpu and t.numel() > 0):
             return False
     return True
 

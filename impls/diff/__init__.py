@@ -25,10 +25,11 @@ from harness.api import (
 from impls._shared.cases import QUICK, network_cases
 from impls._shared.extension import degrees_of, least_size
 from impls._shared.layer import layer_form
+from impls._shared.native import native_form
 from impls._shared.shapes import BIAS, SIGNAL, WEIGHT
 from impls._shared.traits import CONVOLUTION
 from impls._shared.triton_form import triton_form
-from impls.diff.costs import of_extended_once
+from impls.diff.costs import of_extended_once, of_native
 from impls.diff.extended_once import extended_once
 from impls.diff.layer import (
     DiffConv1d,
@@ -38,6 +39,7 @@ from impls.diff.layer import (
     LazyDiffConv2d,
     LazyDiffConv3d,
 )
+from impls.diff.native import continued_in_one_pass
 from impls.diff.oracle import diff, magnitude
 from impls.diff.reference import transformed_kernels_memory
 from impls.diff.transformed_kernels_speed import transformed_kernels_speed
@@ -156,6 +158,10 @@ VARIANT = Variant(
             name="transformed_kernels_memory", kind=Kind.REFERENCE,
             load=lambda: transformed_kernels_memory, stored=_stored_by_kernels,
             lacks={Ability.CHANNELS_LAST: "regions are joined, and small ones tell no layout"},
+        ),
+        native_form(
+            lambda: continued_in_one_pass, cost=of_native, stored=_stored_by_extension,
+            lacks={Ability.CHANNELS_LAST: "bands of the border are joined to the interior"},
         ),
         Implementation(
             name="extended_once", load=lambda: extended_once, cost=of_extended_once,

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from harness.api import Shape
+from impls._shared.convolution import convolve
 from impls._shared.eager import is_readable
-from impls._shared.masks import convolve_eager, convolve_present, convolve_quickly
+from impls._shared.masks import convolve_present, convolve_quickly
 from impls.masked.importance import quick_importance, summed_importance
 from impls.masked.oracle import MaskedOutput
 
@@ -26,18 +27,18 @@ def by_sampled_centres(
     A mask that all channels share, one channel or one expanded without a copy, is its own `m'`
     wherever it is sampled: the weight is not read, and `m'` stays as cheap for the next layer.
     """
-    eager = is_readable(x)
-    mask = None if mask is None else mask.detach()
-    if apply_mask and mask is not None:
+    if mask is None:  # the library's, bit by bit
+        return MaskedOutput(convolve(
+            x, weight, bias, stride=stride, padding=padding, dilation=dilation, groups=groups,
+            padding_mode=padding_mode,
+        ), None)  # fmt: skip
+    eager, mask = is_readable(x), mask.detach()
+    if apply_mask:
         y = convolve_present(x, mask, weight, bias, stride, padding, dilation, groups, padding_mode)
-    elif eager and mask is None:  # the library's, bit by bit
-        y = convolve_eager(x, weight, bias, stride, padding, dilation, groups, padding_mode)
     else:
         y = convolve_quickly(
             x, weight, bias, stride, padding, dilation, groups, padding_mode, eager=eager
         )
-    if mask is None:
-        return MaskedOutput(y, None)
     geometry = {"stride": stride, "padding": padding, "dilation": dilation}
     updated = share_at_centres(weight.detach(), mask, groups, geometry, x.dtype, eager=eager)
     return MaskedOutput(y.mul_(updated) if eager and not y._is_view() else y * updated, updated)

@@ -20,6 +20,7 @@ from harness.api import (
 from impls._shared.cases import QUICK
 from impls._shared.costs import of_sources
 from impls._shared.layer import layer_form
+from impls._shared.native import native_form
 from impls._shared.shapes import BIAS, PADDING_MODE
 from impls._shared.sources import (
     SOURCES,
@@ -40,6 +41,7 @@ from impls.multi_source.layer import (
     MultiSourceConv2d,
     MultiSourceConv3d,
 )
+from impls.multi_source.native import joined_in_one_pass, of_native
 from impls.multi_source.oracle import multi_source
 from impls.multi_source.reference import one_per_source
 from impls.multi_source.small_first import small_first
@@ -76,6 +78,12 @@ VARIANT = Variant(
             lacks={Ability.CHANNELS_LAST: "every source has a layout of its own"},
             stored=_stored,
             cost=of_sources,
+        ),
+        native_form(
+            lambda: joined_in_one_pass,
+            lacks={Ability.CHANNELS_LAST: "every source has a layout of its own"},
+            stored=_stored,
+            cost=of_native,
         ),
         Implementation(
             name="small_first",

@@ -19,6 +19,7 @@ from harness.api import (
 )
 from impls._shared.cases import QUICK, network_cases
 from impls._shared.layer import layer_form, padding_of
+from impls._shared.native import native_form
 from impls._shared.shapes import (
     BIAS,
     INPUT_MASK,
@@ -31,7 +32,7 @@ from impls._shared.shapes import (
 from impls._shared.traits import CONVOLUTION
 from impls._shared.triton_form import triton_form
 from impls.partial.box_filter import by_box_filter
-from impls.partial.costs import of_box_filter, of_convolved_mask
+from impls.partial.costs import of_box_filter, of_convolved_mask, of_native
 from impls.partial.layer import (
     LazyPartialConv1d,
     LazyPartialConv2d,
@@ -40,6 +41,7 @@ from impls.partial.layer import (
     PartialConv2d,
     PartialConv3d,
 )
+from impls.partial.native import in_few_passes
 from impls.partial.oracle import PartialOutput, coverage, partial
 from impls.partial.reference import convolved_mask
 
@@ -94,6 +96,7 @@ VARIANT = Variant(
             stored=_stored,
             cost=of_convolved_mask,
         ),
+        native_form(lambda: in_few_passes, stored=_stored, cost=of_native),
         Implementation(
             name="box_filter", load=lambda: by_box_filter, stored=_stored, cost=of_box_filter
         ),

@@ -74,8 +74,16 @@ def by_box_filter(
     else:
         _apply(y, column, scale, updated, whole)
     if groups > 1 and mask is not None and mask.shape[1] > 1:
-        updated = _of_every_channel(updated, y.shape[1])
+        updated = of_every_channel(updated, y.shape[1])
     return PartialOutput(y, updated)
+
+
+def of_every_channel(updated: Tensor, channels: int) -> Tensor:
+    """Return `m'` as the next layer takes it."""
+    groups = updated.shape[1]
+    if groups == 1:
+        return updated.expand(-1, channels, *updated.shape[2:])
+    return updated if groups == channels else updated.repeat_interleave(channels // groups, 1)
 
 
 class _Usual(NamedTuple):
@@ -162,14 +170,6 @@ def _applied(y: Tensor, column: Tensor | None, scale: Tensor, updated: Tensor) -
     if column is not None:
         split = torch.addcmul(split, column.unflatten(0, (groups, -1)), updated.unsqueeze(2))
     return split.flatten(1, 2)
-
-
-def _of_every_channel(updated: Tensor, channels: int) -> Tensor:
-    """Return `m'` as the next layer takes it."""
-    groups = updated.shape[1]
-    if groups == 1:
-        return updated.expand(-1, channels, *updated.shape[2:])
-    return updated if groups == channels else updated.repeat_interleave(channels // groups, 1)
 
 
 # -- the share -----------------------------------------------------------------------------------

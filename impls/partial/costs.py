@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from harness.api import ConvCase, Cost, Value
+from impls._shared import native
 from impls._shared.boxes import box_factors, has_depthwise, is_small
 from impls._shared.costs import (
     is_padded_apart,
@@ -17,6 +18,7 @@ from impls._shared.costs import (
     saved_signal,
 )
 from impls.partial.box_filter import is_summed_by_product
+from impls.partial.native import takes
 from impls.partial.oracle import coverage
 
 
@@ -49,6 +51,20 @@ def of_box_filter(case: ConvCase, tensors: Mapping[str, Value]) -> Cost:
         kept *= 2  # the updated mask, where it is not 1 everywhere
     signal = saved_signal(case, made=mask is not None) + saved_by_product(case, mask)
     return Cost(flops=flops, saved_bytes=signal + kept)
+
+
+def of_native(case: ConvCase, tensors: Mapping[str, Value]) -> Cost:
+    """Return the cost of a convolution beside passes; the share of every window is kept."""
+    x, weight, bias, mask = (tensors[name] for name in ("x", "weight", "bias", "mask"))
+    mode = case.option("padding_mode", "zeros")
+    read = None if mask is None else mask.to(x.dtype)
+    if read is None or not takes(x, weight, bias, read, case.padding, mode):
+        return of_box_filter(case, tensors)
+    batch, channels = mask_shape(mask)
+    shares = batch * (case.groups if channels > 1 else 1) * prod(case.out_size)
+    kept = shares * item_size(case) * (1 + case.bias) + saved_by_product(case, mask)
+    copied = native.copies(x, weight, bias, mask)
+    return Cost(flops=2 * case.macs, saved_bytes=None if copied else kept)
 
 
 def _is_whole(case: ConvCase, tensors: Mapping[str, Value]) -> bool:

@@ -1,0 +1,23 @@
+// The operations of `torch.ops.convharness`.
+#include <torch/library.h>
+
+#include "extension.h"
+#include "partial.h"
+#include "sources.h"
+#include "takes.h"
+
+TORCH_LIBRARY(convharness, library) {
+  library.def("takes(Tensor?[] tensors) -> bool", &convharness::takes);
+  library.def(
+      "partial(Tensor x, Tensor weight, Tensor? bias, Tensor mask, int[] stride, int[] padding, "
+      "int[] dilation, int groups, bool by_onednn) -> (Tensor, Tensor)",
+      &convharness::partial);
+  library.def(
+      "extended_convolution(Tensor x, Tensor weight, Tensor? bias, int[] plan, int[] stride, "
+      "int[] dilation, int groups, bool by_onednn, bool bias_apart) -> Tensor",
+      &convharness::extended_convolution);
+  library.def(
+      "sources(Tensor[] x, Tensor[] weight, Tensor? bias, int[] spans, int[] stride, "
+      "int[] padding, int[] dilation, bool by_onednn, bool bias_apart) -> Tensor",
+      &convharness::sources);
+}

@@ -1,0 +1,73 @@
+"""The operations in C++: built once, refused with a reason, never in the way of autograd."""
+
+import shutil
+
+import pytest
+import torch
+
+from harness.__main__ import main
+from harness.api import BuildError
+from impls import partial
+from impls._shared import native
+
+NO_COMPILER = shutil.which("g++") is None and shutil.which("clang++") is None
+compiles = pytest.mark.skipif(NO_COMPILER, reason="no C++ compiler")
+
+
+@pytest.fixture
+def elsewhere(tmp_path, monkeypatch):
+    """Sources and a cache of their own."""
+    sources = tmp_path / "sources"
+    sources.mkdir()
+    monkeypatch.setattr(native, "FOLDER", sources)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    native._library.cache_clear()
+    yield sources
+    native._library.cache_clear()
+
+
+def test_without_a_compiler_the_reason_is_said(elsewhere, monkeypatch, capsys):
+    monkeypatch.setenv("PATH", "")
+    assert main(["build"]) == 1
+    assert "no C++ compiler: none of g++, clang++ is on PATH" in capsys.readouterr().out
+
+
+def test_what_is_not_built_is_not_taken_and_says_how_to_build_it(elsewhere):
+    form = next(i for i in partial.VARIANT.implementations if i.name == "native")
+    assert form.missing() == "its C++ is not built: python3 -m harness build"
+    with pytest.raises(BuildError, match="python3 -m harness build"):
+        native.operations()
+
+
+@compiles
+def test_sources_that_do_not_compile_leave_nothing_behind(elsewhere):
+    (elsewhere / "broken.cpp").write_text("int main( {", encoding="utf-8")
+    with pytest.raises(BuildError, match=r"ended with 1:\n.*broken.cpp"):
+        native.build()
+    assert list(native._library().parent.iterdir()) == []
+
+
+@compiles
+def test_it_is_built_once_and_again_for_other_sources(elsewhere):
+    source = elsewhere / "one.cpp"
+    source.write_text("int one() { return 1; }", encoding="utf-8")
+    first = native.build()
+    before = first.stat().st_mtime_ns
+    assert native.build() == first
+    assert first.stat().st_mtime_ns == before
+    source.write_text("int one() { return 2; }", encoding="utf-8")
+    native._library.cache_clear()
+    assert native.build() != first
+
+
+@pytest.mark.skipif(native.BUILD.missing() is not None, reason="the C++ is not built")
+def test_only_tensors_with_values_and_entries_are_taken():
+    x = torch.ones(2, 3, 4, 4)
+    assert native.takes(x, None, x.double().float())
+    assert not native.takes(x, x.double())
+    assert not native.takes(x.half())
+    assert not native.takes(x[:0])
+    assert not native.takes(x.to("meta"))
+    seen = []
+    torch.func.vmap(lambda sample: seen.append(native.takes(sample)) or sample)(x)
+    assert seen == [False]
