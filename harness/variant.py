@@ -269,7 +269,10 @@ class Implementation:
 
     def missing(self) -> str | None:
         """Return why this machine cannot run it, or None."""
-        return missing(self.needs) or (self.build.missing() if self.build else None)
+        # a compiler cannot follow how a build is looked for, and traces other operators than those
+        if self.build is None or torch.compiler.is_compiling():
+            return missing(self.needs)
+        return missing(self.needs) or self.build.missing()
 
     def requirements(self) -> tuple[str, ...]:
         """Return in words what the machine must have or make."""

@@ -21,6 +21,7 @@ from harness.api import (
 )
 from impls._shared.cases import QUICK, network_cases
 from impls._shared.layer import layer_form, padding_of
+from impls._shared.native import native_form
 from impls._shared.shapes import (
     BIAS,
     INPUT_MASK,
@@ -32,6 +33,7 @@ from impls._shared.shapes import (
 )
 from impls._shared.traits import CONVOLUTION
 from impls._shared.triton_form import triton_form
+from impls._shared.window_blocks import count_blocks
 from impls.kernel_masked.costs import of_disjoint_lattices, of_kept_taps, of_multiplied_weight
 from impls.kernel_masked.covers import cheapest_cover, disjoint_lattices
 from impls.kernel_masked.kept_taps import kept_taps
@@ -44,6 +46,8 @@ from impls.kernel_masked.layer import (
     LazyKernelMaskedConv3d,
 )
 from impls.kernel_masked.named_masks import FAMILIES, make_kernel_mask
+from impls.kernel_masked.native import gathered_taps
+from impls.kernel_masked.native import may_pay as native_may_pay
 from impls.kernel_masked.oracle import kernel_masked
 from impls.kernel_masked.reference import multiplied_weight
 from impls.kernel_masked.tap_plan import most_blocks
@@ -106,6 +110,14 @@ def _stored_by_blocks(case: ConvCase, direction: Role | None) -> int:
     return _stored_by_lattices(case, direction) + added
 
 
+def _stored_by_gathering(case: ConvCase, direction: Role | None) -> int:
+    # the sum that the bias joins; each block of outputs adds to the filters' gradient
+    if direction is None:
+        return _stored_by_covers(case, direction) + case.bias
+    added = count_blocks(case, case.taps) if direction is Role.WEIGHT else case.taps
+    return _stored_by_covers(case, direction) + (direction is not Role.BIAS and added)
+
+
 def _stored_by_taps(case: ConvCase, direction: Role | None) -> int:
     # one product per tap, and the sum that the bias joins; the filters' gradients per sample
     further = {None: case.taps, Role.SIGNAL: case.taps, Role.WEIGHT: 1}
@@ -159,6 +171,7 @@ VARIANT = Variant(
             cost=of_multiplied_weight,
             lacks={Ability.SKIP_TAPS: "the whole kernel is convolved, 0 where it is masked"},
         ),
+        native_form(lambda: gathered_taps, pays=native_may_pay, stored=_stored_by_gathering),
         Implementation(
             name="tap_products",
             load=lambda: tap_products,

@@ -21,9 +21,11 @@ def elsewhere(tmp_path, monkeypatch):
     sources.mkdir()
     monkeypatch.setattr(native, "FOLDER", sources)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    native._library.cache_clear()
+    for cached in (native._library, native._reader):
+        cached.cache_clear()
     yield sources
-    native._library.cache_clear()
+    for cached in (native._library, native._reader):
+        cached.cache_clear()
 
 
 def test_without_a_compiler_the_reason_is_said(elsewhere, monkeypatch, capsys):

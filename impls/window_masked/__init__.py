@@ -19,9 +19,11 @@ from harness.api import (
     call,
     compiled,
 )
+from impls._shared import window_blocks
 from impls._shared.cases import QUICK, network_cases
 from impls._shared.costs import of_products
 from impls._shared.layer import layer_form
+from impls._shared.native import native_form
 from impls._shared.shapes import BIAS, INPUT_MASK_FAMILIES, INPUT_MASK_SHAPES, SIGNAL, WEIGHT
 from impls._shared.traits import CONVOLUTION
 from impls._shared.triton_form import triton_form
@@ -33,6 +35,7 @@ from impls.window_masked.layer import (
     WindowMaskedConv2d,
     WindowMaskedConv3d,
 )
+from impls.window_masked.native import masked_in_blocks, of_native
 from impls.window_masked.oracle import window_masked
 from impls.window_masked.output_blocks import by_output_blocks, count_blocks, of_blocks
 from impls.window_masked.reference import unfolded
@@ -81,6 +84,12 @@ def _stored_by_blocks(case: ConvCase, direction: Role | None) -> int:
     return _stored_by_chunks(case, direction) + added
 
 
+def _stored_by_native(case: ConvCase, direction: Role | None) -> int:
+    # each block of outputs adds to the filters' gradient
+    added = window_blocks.count_blocks(case, case.taps) if direction is Role.WEIGHT else 0
+    return _stored(case, direction) + added
+
+
 def _load_triton() -> Callable[..., Tensor]:
     from impls.window_masked.triton_kernel import gathered
 
@@ -112,6 +121,7 @@ VARIANT = Variant(
             stored=_stored,
             cost=of_products,
         ),
+        native_form(lambda: masked_in_blocks, stored=_stored_by_native, cost=of_native),
         Implementation(
             name="output_blocks",
             load=lambda: by_output_blocks,

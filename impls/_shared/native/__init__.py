@@ -109,6 +109,8 @@ def build() -> Path:
 
 
 def _missing() -> str | None:
+    if _reader.cache_info().currsize:  # it is loaded: every call of a layer asks
+        return None
     return None if _library().exists() else "its C++ is not built: python3 -m harness build"
 
 

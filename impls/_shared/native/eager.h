@@ -17,8 +17,8 @@ inline bool needs_gradient(std::initializer_list<at::Tensor> inputs) {
   return false;
 }
 
-// `t` with the strides of a contiguous tensor, of axes of one entry, too: by such strides the library
-// tells layouts apart, and misreads some.
+// `t` with the strides of a contiguous tensor, of axes of one entry, too: by such strides the
+// library tells layouts apart, and misreads some.
 inline at::Tensor plain(const at::Tensor& t) {
   if (!t.is_contiguous()) return t.contiguous();
   int64_t step = 1;

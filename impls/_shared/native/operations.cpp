@@ -5,6 +5,7 @@
 #include "partial.h"
 #include "sources.h"
 #include "takes.h"
+#include "windows.h"
 
 TORCH_LIBRARY(convharness, library) {
   library.def("takes(Tensor?[] tensors) -> bool", &convharness::takes);
@@ -20,4 +21,8 @@ TORCH_LIBRARY(convharness, library) {
       "sources(Tensor[] x, Tensor[] weight, Tensor? bias, int[] spans, int[] stride, "
       "int[] padding, int[] dilation, bool by_onednn, bool bias_apart) -> Tensor",
       &convharness::sources);
+  library.def(
+      "windows(Tensor x, Tensor weight, Tensor? bias, Tensor? mask, int[] kept, int[] stride, "
+      "int[] padding, int[] dilation, int groups, int rows) -> Tensor",
+      &convharness::windows);
 }

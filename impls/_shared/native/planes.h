@@ -42,6 +42,17 @@ inline T sum(const T* x, int64_t n) {
   return total;
 }
 
+template <class T>
+inline void add_product(T* __restrict total, const T* __restrict x, const T* __restrict m,
+                        int64_t n) {
+  for (int64_t i = 0; i < n; ++i) total[i] += x[i] * m[i];
+}
+
+template <class T>
+inline void add_scaled(T* __restrict total, const T* __restrict x, T factor, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) total[i] += factor * x[i];
+}
+
 // y = y * scale + offset * share
 template <class T>
 inline void rescale(T* __restrict y, const T* __restrict scale, const T* __restrict share, T offset,
