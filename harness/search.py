@@ -250,19 +250,19 @@ class _Hunt:
         if inside in self.seen:
             return False
         if reason := declines(self.implementation, self.variant, inside):
-            self.reasons[drawn] = reason
+            self._leave(case, inside, reason)
             return False
         self.variant.check_case(inside)
         trial = self._trial(inside)
         if self.law.of_costs and trial.declared(self.law.of_costs) is None:
-            self.reasons[drawn] = f"declares no {self.law.of_costs}"
+            self._leave(case, inside, f"declares no {self.law.of_costs}")
             return False
         self.executed += self.failing is None  # shrinking is no further evidence
         try:
             self._judge(trial)
         except Declined as reason:  # of what the law made of the case
             self.executed -= self.failing is None
-            self.reasons[drawn] = str(reason)
+            self._leave(case, inside, str(reason))
             return False
         except Exception as error:
             self.failing, self.error = inside, error
@@ -277,6 +277,11 @@ class _Hunt:
             self.tightness[inside.dtype] = max(known, note.error_over_bound)
         self.tier = max(self.tier, note.tier)
         return True
+
+    def _leave(self, case: ConvCase, inside: ConvCase, reason: str) -> None:
+        """Keep why a case was not executed: a law may have moved it to another dtype or rank."""
+        for each in (inside, case):
+            self.reasons[_stratum(each.dtype, each.spatial_dims)] = reason
 
     def _place(self, case: ConvCase) -> ConvCase | None:
         """Return `case` moved to where both law and implementation are, or None."""
