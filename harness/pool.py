@@ -58,10 +58,11 @@ class TensorPool:
                         tensor.copy_(self._values(name, number))
         self._versions = [_versions(entry) for entry in self.sets]
 
-    def harm(self) -> str:
+    def harm(self, *, everywhere: bool) -> str:
         """Return what calls since `refresh` did to their arguments; empty for nothing.
 
-        The contents of one set are looked at, whichever it is: versions can be bypassed.
+        Versions can be bypassed, so contents are looked at: of one set, whichever it is, or of all,
+        without which whoever comes next may be blamed for another's harm.
         """
         chosen = self._order.randrange(len(self.sets))
         for number, entry in enumerate(self.sets):
@@ -73,7 +74,7 @@ class TensorPool:
             ):
                 if now != then:
                     return f"changes its argument {name}"
-            if number == chosen:
+            if everywhere or number == chosen:
                 for name, tensor in known.items():
                     if not _equal(tensor, self._values(name, number)):
                         return f"changes its argument {name} past its version counter"

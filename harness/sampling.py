@@ -187,8 +187,8 @@ def sample_group(
     clean = clean or Surroundings()
     expected = {"gc.isenabled()": False, "torch.is_grad_enabled()": backward}
 
-    def changed() -> str:
-        return clean.changes(expected) or pool.harm()
+    def changed(*, everywhere: bool = False) -> str:
+        return clean.changes(expected) or pool.harm(everywhere=everywhere)
 
     def turn(number: int, work: Callable[[Contender], None], *, look: bool = True) -> None:
         contender = contenders[number]
@@ -196,7 +196,7 @@ def sample_group(
         if contender.failure:
             return
         contender.attempt(lambda: work(contender))
-        found = changed() if look else ""
+        found = changed(everywhere=True) if look else ""
         cursor.value = -1
         if contenders[number].failure and not look:  # another may have caused it: apart, that shows
             contender.failure = None

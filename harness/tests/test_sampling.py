@@ -283,6 +283,30 @@ def test_who_changed_what_all_share_is_found_apart(table, setting):
     assert row.reason == "changes torch.is_anomaly_enabled() from False to True"
 
 
+class Harming(Disturbing):
+    """Changes one set of arguments in that sample, past its version counter."""
+
+    def sample(self, call, batch, keep=-1):
+        """Do it."""
+        sampled = FakeClock.sample(self, call, batch, keep)
+        own = call.function is self.function
+        self.left -= own
+        if own and self.left == 0:
+            batch[-2][0][0].data.add_(1)
+        return sampled
+
+
+def test_harm_to_one_of_many_sets_is_found_before_anybody_else_is_sampled(table, setting):
+    longer = replace(setting, target_ns=200_000)
+    right = table.implementation(table.variants["plain"], "right").load()
+    for process in range(4):  # other orders: the harmed set was missed in most
+        group = _group("library", "right", "onednn", process=process)._replace(apart=True)
+        timer = Harming(right, 6)
+        (row,) = sample_group(table, longer, group, timer, SimpleNamespace(value=-1))
+        assert (row.cell.implementation, row.status) == ("right", Status.REFUTED)
+        assert row.reason == "changes its argument x past its version counter"
+
+
 class Failing(Disturbing):
     """Raises in place of that sample."""
 

@@ -116,6 +116,6 @@ LATER = (
            "the process is compared at a moment drawn at random, too",
            r"changes torch\.is_anomaly_enabled", timed=True),
     Attack("changes_input_later", After(_changes), "changes its input later, through `.data`",
-           "contents of one set of arguments, drawn at random, in every block",
+           "contents of one set of arguments, drawn at random, in every block; then of all",
            "changes its argument x past its version counter|timed call differs", timed=True),
 )  # fmt: skip
