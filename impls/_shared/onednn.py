@@ -50,6 +50,24 @@ def is_filled(
     return c_in * prod(size[:2]) <= _LIBRARY_TAKES_IT
 
 
+class SlowPaths(NamedTuple):
+    """Where the library is slow: `is_looped` and `is_filled`."""
+
+    looped: bool
+    filled: bool
+
+
+def slow_paths(
+    x_shape: Sequence[int], kernel_size: Sequence[int], dilation: Sequence[int], groups: int,
+    dtype: torch.dtype,
+) -> SlowPaths:  # fmt: skip
+    """Return both; oneDNN takes float32 alone in the place of the loop."""
+    return SlowPaths(
+        dtype is torch.float32 and is_looped(x_shape, kernel_size, groups),
+        is_filled(x_shape, kernel_size, dilation, groups),
+    )
+
+
 def pays(case: ConvCase) -> bool:
     """Return whether the library would take its slow loop for `case`."""
     padded = case.option("padding_mode", "zeros") != "zeros"

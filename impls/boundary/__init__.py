@@ -24,6 +24,7 @@ from harness.api import (
 from impls._shared.cases import QUICK, network_cases
 from impls._shared.extension import least_size
 from impls._shared.layer import layer_form
+from impls._shared.native import native_form
 from impls._shared.shapes import BIAS, SIGNAL
 from impls._shared.traits import CONVOLUTION
 from impls.boundary.border_apart import border_apart
@@ -37,6 +38,8 @@ from impls.boundary.layer import (
     LazyBoundaryConv2d,
     LazyBoundaryConv3d,
 )
+from impls.boundary.native import border_in_boxes
+from impls.boundary.native import may_pay as may_be_native
 from impls.boundary.oracle import boundary, magnitude, polynomial_degrees
 from impls.boundary.reference import padded_then_convolved
 
@@ -162,6 +165,7 @@ VARIANT = Variant(
             stored=_stored,
             lacks={Ability.CHANNELS_LAST: "the ring is joined to the image by copies"},
         ),
+        native_form(lambda: border_in_boxes, pays=may_be_native, stored=_stored),
         Implementation(
             name="gathered_border",
             load=lambda: gathered_border,

@@ -20,6 +20,7 @@ from harness.api import (
 )
 from impls._shared.cases import QUICK, network_cases
 from impls._shared.layer import layer_form, padding_of
+from impls._shared.native import native_form
 from impls._shared.shapes import (
     BIAS,
     INPUT_MASK,
@@ -31,7 +32,7 @@ from impls._shared.shapes import (
 )
 from impls._shared.traits import CONVOLUTION
 from impls._shared.triton_form import triton_form
-from impls.masked.costs import of_pointwise_mask, of_sampled_centres
+from impls.masked.costs import of_native, of_pointwise_mask, of_sampled_centres
 from impls.masked.layer import (
     LazyMaskedConv1d,
     LazyMaskedConv2d,
@@ -40,6 +41,7 @@ from impls.masked.layer import (
     MaskedConv2d,
     MaskedConv3d,
 )
+from impls.masked.native import mixed_in_blocks
 from impls.masked.oracle import MaskedOutput, masked
 from impls.masked.reference import pointwise_mask
 from impls.masked.sampled_centres import by_sampled_centres
@@ -109,6 +111,7 @@ VARIANT = Variant(
             stored=_stored,
             cost=of_pointwise_mask,
         ),
+        native_form(lambda: mixed_in_blocks, stored=_stored, cost=of_native),
         Implementation(
             name="sampled_centres",
             load=lambda: by_sampled_centres,

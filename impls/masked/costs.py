@@ -1,9 +1,11 @@
 """What the implementations of masked convolution cost."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from math import prod
 
 from harness.api import ConvCase, Cost, Value
+from impls._shared import native
 from impls._shared.costs import (
     item_size,
     mask_shape,
@@ -12,6 +14,7 @@ from impls._shared.costs import (
     saved_by_selection,
     saved_signal,
 )
+from impls.masked.native import FEW_MIXED
 
 
 def of_pointwise_mask(case: ConvCase, tensors: Mapping[str, Value]) -> Cost:
@@ -25,6 +28,19 @@ def of_sampled_centres(case: ConvCase, tensors: Mapping[str, Value]) -> Cost:
     kept = saved_by_product(case, tensors["mask"])
     positions = 0 if case.groups == case.c_in else prod(case.out_size)
     return _with_mask(case, tensors, positions=positions, shared=0, kept=kept)
+
+
+def of_native(case: ConvCase, tensors: Mapping[str, Value]) -> Cost:
+    """Return the cost of a convolution, of mixing many channels by products of matrices, and of m'."""
+    x, weight, bias, mask = (tensors[name] for name in ("x", "weight", "bias", "mask"))
+    applied = case.option("apply_mask", "False") == "True"
+    read = None if mask is None or applied else mask.to(x.dtype)
+    mode = case.option("padding_mode", "zeros")
+    if read is None or not native.takes_zero_padded(case.padding, mode, x, weight, bias, read):
+        return of_sampled_centres(case, tensors)
+    mixed = prod(case.out_size) if case.c_in // case.groups > FEW_MIXED else 0
+    cost = _with_mask(case, tensors, positions=mixed, shared=0, kept=0)
+    return replace(cost, saved_bytes=None) if native.copies(x, weight, bias, mask) else cost
 
 
 def _with_mask(

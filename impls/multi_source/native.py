@@ -9,7 +9,7 @@ from torch import Tensor
 
 from harness.api import ConvCase, Cost, Shape, Value
 from impls._shared import native
-from impls._shared.onednn import is_filled, is_looped
+from impls._shared.onednn import SlowPaths, slow_paths
 from impls._shared.sources import source_axes
 from impls.multi_source.small_first import small_first
 
@@ -30,7 +30,7 @@ def joined_in_one_pass(
         plan = _plan(present, x[0].shape, x[0].dtype, tuple(kernel_size), tuple(dilation))
         given, taps = ([each for each in all_ if each is not None] for all_ in (x, weight))
         return _operation()(
-            given, taps, bias, plan.spans, stride, padding, dilation, plan.looped, plan.filled
+            given, taps, bias, plan.spans, (), stride, padding, dilation, *plan.slow
         )
     return small_first(
         x, weight, bias, size=size, kernel_size=kernel_size, stride=stride, padding=padding,
@@ -47,8 +47,8 @@ def of_native(case: ConvCase, tensors: Mapping[str, Value]) -> Cost:
 
 
 def _takes(x: Any, weight: Any, bias: Any, groups: int, padding: Shape, padding_mode: str) -> bool:
-    whole = groups == 1 and x[0] is not None and (padding_mode == "zeros" or not any(padding))
-    return whole and native.takes(x[0], bias, *x[1:], *weight)
+    whole = groups == 1 and x[0] is not None
+    return whole and native.takes_zero_padded(padding, padding_mode, *x, bias, *weight)
 
 
 class _Plan(NamedTuple):
@@ -56,12 +56,11 @@ class _Plan(NamedTuple):
 
     Args:
         spans: Of every source that is there, bit `a` for axis `a`.
-        looped, filled: Whether the library convolves by its slow loop, adds the bias slowly.
+        slow: Where the library is.
     """
 
     spans: tuple[int, ...]
-    looped: bool
-    filled: bool
+    slow: SlowPaths
 
 
 @lru_cache(maxsize=1024)
@@ -71,8 +70,7 @@ def _plan(
 ) -> _Plan:  # fmt: skip
     axes = zip(source_axes(len(kernel_size)), present, strict=True)
     spans = tuple(sum(1 << axis for axis in own) for own, is_there in axes if is_there)
-    looped = dtype is torch.float32 and is_looped(shape, kernel_size, 1)
-    return _Plan(spans, looped, is_filled(shape, kernel_size, dilation, 1))
+    return _Plan(spans, slow_paths(shape, kernel_size, dilation, 1, dtype))
 
 
 @lru_cache(maxsize=1)

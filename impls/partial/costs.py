@@ -18,7 +18,6 @@ from impls._shared.costs import (
     saved_signal,
 )
 from impls.partial.box_filter import is_summed_by_product
-from impls.partial.native import takes
 from impls.partial.oracle import coverage
 
 
@@ -58,7 +57,7 @@ def of_native(case: ConvCase, tensors: Mapping[str, Value]) -> Cost:
     x, weight, bias, mask = (tensors[name] for name in ("x", "weight", "bias", "mask"))
     mode = case.option("padding_mode", "zeros")
     read = None if mask is None else mask.to(x.dtype)
-    if read is None or not takes(x, weight, bias, read, case.padding, mode):
+    if read is None or not native.takes_zero_padded(case.padding, mode, x, weight, bias, read):
         return of_box_filter(case, tensors)
     batch, channels = mask_shape(mask)
     shares = batch * (case.groups if channels > 1 else 1) * prod(case.out_size)

@@ -3,13 +3,12 @@
 from functools import lru_cache
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from harness.api import Shape
 from impls._shared import native
 from impls._shared.convolution import has_channels_last, laid_out_like
-from impls._shared.onednn import is_looped
+from impls._shared.onednn import slow_paths
 from impls.partial.box_filter import by_box_filter, of_every_channel
 from impls.partial.oracle import PartialOutput
 
@@ -27,8 +26,8 @@ def in_few_passes(
     """
     read = None if mask is None else mask.detach().to(x.dtype)
     geometry: dict[str, Any] = {"stride": stride, "padding": padding, "dilation": dilation}
-    if read is not None and takes(x, weight, bias, read, padding, padding_mode):
-        looped = x.dtype is torch.float32 and is_looped(x.shape, weight.shape[2:], groups)
+    if read is not None and native.takes_zero_padded(padding, padding_mode, x, weight, bias, read):
+        looped = slow_paths(x.shape, weight.shape[2:], dilation, groups, x.dtype).looped
         y, updated = _operation()(x, weight, bias, read, *geometry.values(), groups, looped)
         if has_channels_last(x):
             y = laid_out_like(x, y)
@@ -38,14 +37,6 @@ def in_few_passes(
     return by_box_filter(
         x, weight, bias, mask, **geometry, groups=groups, padding_mode=padding_mode
     )
-
-
-def takes(
-    x: Tensor, weight: Tensor, bias: Tensor | None, mask: Tensor, padding: Shape, padding_mode: str
-) -> bool:
-    """Return whether the passes in C++ compute a call with a mask of the signal's dtype."""
-    unpadded = padding_mode == "zeros" or not any(padding)
-    return unpadded and native.takes(x, weight, bias, mask)
 
 
 @lru_cache(maxsize=1)

@@ -6,11 +6,14 @@ import pytest
 import torch
 
 from harness.__main__ import main
-from harness.api import BuildError
+from harness.api import BuildError, ConvCase
+from harness.check import Trial
+from harness.table import load_table
 from impls import partial
 from impls._shared import native
 
 NO_COMPILER = shutil.which("g++") is None and shutil.which("clang++") is None
+built = pytest.mark.skipif(native.BUILD.missing() is not None, reason="the C++ is not built")
 compiles = pytest.mark.skipif(NO_COMPILER, reason="no C++ compiler")
 
 
@@ -62,7 +65,7 @@ def test_it_is_built_once_and_again_for_other_sources(elsewhere):
     assert native.build() != first
 
 
-@pytest.mark.skipif(native.BUILD.missing() is not None, reason="the C++ is not built")
+@built
 def test_only_tensors_with_values_and_entries_are_taken():
     x = torch.ones(2, 3, 4, 4)
     assert native.takes(x, None, x.double().float())
@@ -73,3 +76,24 @@ def test_only_tensors_with_values_and_entries_are_taken():
     seen = []
     torch.func.vmap(lambda sample: seen.append(native.takes(sample)) or sample)(x)
     assert seen == [False]
+
+
+WIDTHS = (1, 7, 8, 9, 63, 64, 65)  # beside a register of 8, and where the library multiplies
+LAYERS = {
+    "boundary": "n{width} c3>17 i5x6 k3x3 s1x1 d1x1 g1 b1 method=explicit",
+    "tile_concat": "n{width} c2+1+3+2>17 i5x6 k3x3 s2x1 p1x1 d1x1 g1 b1",
+    "multi_source": "n{width} c2+1+3+2>17 i5x6 k3x3 s1x2 p1x1 d1x1 g1 b1",
+}
+
+
+@built
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("name", LAYERS)
+def test_products_of_every_width_are_the_definition(name, width):
+    table = load_table()
+    variant = table.variant(name)
+    form = table.implementation(variant, "native")
+    case = ConvCase.parse(f"{LAYERS[name].format(width=width)} float32 contiguous exact seed0")
+    trial = Trial(variant, form, case)
+    trial.agree(trial(), trial.truth(), trial.bound())
+    trial.agree(trial.gradients(), trial.true_gradients(), trial.gradient_bound())

@@ -19,6 +19,7 @@ from harness.api import (
 from impls._shared.cases import QUICK
 from impls._shared.costs import of_copied_signal
 from impls._shared.layer import layer_form
+from impls._shared.native import native_form
 from impls._shared.shapes import BIAS, PADDING_MODE, WEIGHT
 from impls._shared.sources import SOURCES, call_with_sources, roundings_of_sums, source_cases
 from impls._shared.traits import CONVOLUTION
@@ -31,6 +32,7 @@ from impls.tile_concat.layer import (
     TileConcatConv2d,
     TileConcatConv3d,
 )
+from impls.tile_concat.native import classes_in_one_pass, of_native
 from impls.tile_concat.oracle import tile_concat
 from impls.tile_concat.reference import concatenated
 from impls.tile_concat.short_tiles import saves_enough, short_tiles
@@ -72,6 +74,12 @@ VARIANT = Variant(
             lacks={Ability.CHANNELS_LAST: "every source has a layout of its own"},
             stored=_stored,
             cost=of_copied_signal,
+        ),
+        native_form(
+            lambda: classes_in_one_pass,
+            lacks={Ability.CHANNELS_LAST: "every source has a layout of its own"},
+            stored=_stored_by_tiles,
+            cost=of_native,
         ),
         Implementation(
             name="short_tiles",

@@ -87,12 +87,21 @@ def _ignores_layout(t: Trial) -> None:
         for role in (Role.SIGNAL, Role.WEIGHT):
             moved = {name: each(t.tensors[name], arrange) for name in t.names(role)}
             t.agree(t(**moved), contiguous, twice, f"{role} {layout}")
+    for role in (Role.SIGNAL, Role.WEIGHT):
+        moved = {name: each(t.tensors[name], _among_others) for name in t.names(role)}
+        t.agree(t(**moved), contiguous, twice, f"{role} in the midst of a storage")
+
+
+def _among_others(value: Tensor) -> Tensor:
+    """Return the same values, contiguous, behind one entry of a storage that are others'."""
+    storage = value.new_full([value.numel() + 2], float("nan"))
+    return storage[1:-1].view(value.shape).copy_(value)
 
 
 IGNORES_LAYOUT = Law(
     id="G23",
     name="ignores_memory_layout",
-    statement="f(x) is the same for every layout of x and w in memory",
+    statement="f(x) is the same for every layout of x and w in memory, wherever in a storage they begin",
     check=_ignores_layout,
 )
 

@@ -16,6 +16,15 @@ def _layout_is_lost(right: Any) -> Any:
     return lambda *arguments, **keywords: right(*arguments, **keywords).contiguous()
 
 
+def _storage_is_read_from_its_begin(right: Any) -> Any:
+    def wrong(x: Any, weight: Any, *rest: Any, **keywords: Any) -> Any:
+        if weight.is_contiguous():
+            weight = weight.as_strided(weight.size(), weight.stride(), 0)
+        return right(x, weight, *rest, **keywords)
+
+    return wrong
+
+
 def _noise_is_added(right: Any) -> Any:
     def wrong(x: Any, *rest: Any, **keywords: Any) -> Any:
         return right(x, *rest, **keywords) + 1e-30 * torch.rand(())
@@ -86,6 +95,7 @@ def _one_signal_stays_a_batch(right: LayerForm) -> LayerForm:
 
 _FAULTS = {
     "layout_is_lost": _layout_is_lost,
+    "storage_is_read_from_its_begin": _storage_is_read_from_its_begin,
     "noise_is_added": _noise_is_added,
     "threads_split_what_they_must_not": _split_by_threads,
     "workspace_is_shared": _workspace_is_shared,

@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -57,6 +57,13 @@ def takes(*tensors: Tensor | None) -> bool:
     return bool(_reader()(tensors))
 
 
+def takes_zero_padded(
+    padding: Sequence[int], padding_mode: str, *tensors: Tensor | None
+) -> bool:  # fmt: skip
+    """Return whether they can read `tensors`, and what is padded is padded with zeros."""
+    return (padding_mode == "zeros" or not any(padding)) and takes(*tensors)
+
+
 def copies(*tensors: Tensor | None) -> bool:
     """Return whether the operations copy one of `tensors` first."""
     return not all(t is None or t.is_contiguous() for t in tensors)
@@ -93,7 +100,10 @@ def build() -> Path:
         raise BuildError(f"sys.platform={sys.platform!r}: built on linux alone")
     if compiler is None:
         raise BuildError(f"no C++ compiler: none of {', '.join(_COMPILERS)} is on PATH")
-    library.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        library.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BuildError(f"XDG_CACHE_HOME: {error}") from error
     # written apart and then renamed: others see all of it or nothing
     with tempfile.TemporaryDirectory(dir=library.parent) as folder:
         made = Path(folder, library.name)

@@ -55,6 +55,13 @@ inline Tensor convolve(const Tensor& x, const Tensor& weight, const std::optiona
   return convolve(x, weight, std::nullopt, g).add_(bias->view(column));
 }
 
+// The gradient of a bias.
+inline Tensor sum_of_all_but_filters(const Tensor& dy) {
+  std::vector<int64_t> others{0};
+  for (int64_t axis = 2; axis < dy.dim(); ++axis) others.push_back(axis);
+  return dy.sum(others);
+}
+
 struct Gradients {
   Tensor x, weight, bias;  // undefined where none is asked for
 };

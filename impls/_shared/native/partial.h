@@ -186,11 +186,7 @@ struct Partial : torch::autograd::Function<Partial> {
     const bool of_bias = ctx->saved_data["bias"].toBool() && ctx->needs_input_grad(2);
     Tensor dx, db, dy = dys[0];
     if (is_recorded(dy)) {  // a derivative of this derivative will be asked for
-      if (of_bias) {
-        std::vector<int64_t> others{0};
-        for (int64_t axis = 2; axis < dy.dim(); ++axis) others.push_back(axis);
-        db = (dy * per_filter(saved[4], dy.size(1))).sum(others);
-      }
+      if (of_bias) db = sum_of_all_but_filters(dy * per_filter(saved[4], dy.size(1)));
       dy = dy * per_filter(scale, dy.size(1));
       const auto only_present = [&](const Tensor& all) {
         return at::where(mask == 0, at::zeros({}, all.options()), all) * mask;

@@ -31,6 +31,16 @@ inline void add(T* __restrict total, const T* __restrict x, int64_t n) {
 }
 
 template <class T>
+inline void add_constant(T* total, T constant, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) total[i] += constant;
+}
+
+template <class T>
+inline void add_with(T* __restrict total, const T* __restrict x, T constant, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) total[i] += x[i] + constant;
+}
+
+template <class T>
 inline T sum(const T* x, int64_t n) {
   std::array<T, kLanes> sums{};
   int64_t i = 0;
@@ -38,8 +48,10 @@ inline T sum(const T* x, int64_t n) {
     for (int64_t lane = 0; lane < kLanes; ++lane) sums[lane] += x[i + lane];
   T total = 0;
   for (; i < n; ++i) total += x[i];
-  for (const T each : sums) total += each;
-  return total;
+  if (n < kLanes) return total;
+  for (int64_t half = kLanes / 2; half > 0; half /= 2)
+    for (int64_t lane = 0; lane < half; ++lane) sums[lane] += sums[lane + half];
+  return total + sums[0];
 }
 
 template <class T>
@@ -64,6 +76,16 @@ template <class T>
 inline void multiply(T* __restrict out, const T* __restrict x, const T* __restrict scale,
                      int64_t n) {
   for (int64_t i = 0; i < n; ++i) out[i] = x[i] * scale[i];
+}
+
+template <class T>
+inline void multiply_by(T* __restrict out, const T* __restrict x, T factor, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) out[i] = x[i] * factor;
+}
+
+template <class T>
+inline void multiply_into(T* __restrict out, const T* __restrict x, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) out[i] *= x[i];
 }
 
 // The sum of x * share.
