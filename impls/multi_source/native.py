@@ -1,14 +1,15 @@
 """Multi-source convolution with all small terms added in one pass in C++."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from harness.api import ConvCase, Cost, Shape, Value
+from harness.api import Shape
 from impls._shared import native
+from impls._shared.native_sources import cost_where, takes_sources
 from impls._shared.onednn import SlowPaths, slow_paths
 from impls._shared.sources import source_axes
 from impls.multi_source.small_first import small_first
@@ -25,7 +26,7 @@ def joined_in_one_pass(
     them. Convolutions with a handful of outputs are multiplied in registers. Without an image, with
     groups or another padding the terms are added by the library.
     """
-    if _takes(x, weight, bias, groups, padding, padding_mode):
+    if takes_sources(x, weight, bias, groups, padding, padding_mode):
         present = tuple([source is not None for source in x])
         plan = _plan(present, x[0].shape, x[0].dtype, tuple(kernel_size), tuple(dilation))
         given, taps = ([each for each in all_ if each is not None] for all_ in (x, weight))
@@ -38,17 +39,7 @@ def joined_in_one_pass(
     )  # fmt: skip
 
 
-def of_native(case: ConvCase, tensors: Mapping[str, Value]) -> Cost:
-    """Return the cost: nothing is kept but the arguments."""
-    x, weight, bias = (tensors[name] for name in ("x", "weight", "bias"))
-    mode = case.option("padding_mode", "zeros")
-    keeps = _takes(x, weight, bias, case.groups, case.padding, mode)
-    return Cost(saved_bytes=0) if keeps and not native.copies(*x, *weight, bias) else Cost()
-
-
-def _takes(x: Any, weight: Any, bias: Any, groups: int, padding: Shape, padding_mode: str) -> bool:
-    whole = groups == 1 and x[0] is not None
-    return whole and native.takes_zero_padded(padding, padding_mode, *x, bias, *weight)
+of_native = cost_where(takes_sources)
 
 
 class _Plan(NamedTuple):

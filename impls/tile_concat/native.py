@@ -1,14 +1,15 @@
 """Tiled sources beside an image, without tiles: what they add is made once per class of outputs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from harness.api import ConvCase, Cost, Shape, Value
+from harness.api import Shape
 from impls._shared import native
+from impls._shared.native_sources import cost_where, takes_sources
 from impls._shared.onednn import SlowPaths, slow_paths
 from impls._shared.sources import source_axes
 from impls.tile_concat.short_tiles import short_tiles
@@ -41,18 +42,12 @@ def classes_in_one_pass(
     )  # fmt: skip
 
 
-def of_native(case: ConvCase, tensors: Mapping[str, Value]) -> Cost:
-    """Return the cost: nothing is kept but the arguments."""
-    x, weight, bias = (tensors[name] for name in ("x", "weight", "bias"))
-    mode = case.option("padding_mode", "zeros")
-    keeps = _takes(x, weight, bias, case.groups, case.padding, mode)
-    return Cost(saved_bytes=0) if keeps and not native.copies(*x, weight, bias) else Cost()
-
-
 def _takes(x: Any, weight: Any, bias: Any, groups: int, padding: Shape, padding_mode: str) -> bool:
-    whole = groups == 1 and x[0] is not None
     few = max(weight.shape[2:]) < 63  # taps, of which each has a bit
-    return whole and few and native.takes_zero_padded(padding, padding_mode, *x, bias, weight)
+    return few and takes_sources(x, [weight], bias, groups, padding, padding_mode)
+
+
+of_native = cost_where(_takes)
 
 
 class _Plan(NamedTuple):
