@@ -97,3 +97,13 @@ def test_products_of_every_width_are_the_definition(name, width):
     trial = Trial(variant, form, case)
     trial.agree(trial(), trial.truth(), trial.bound())
     trial.agree(trial.gradients(), trial.true_gradients(), trial.gradient_bound())
+
+
+@built
+@pytest.mark.parametrize("filters", [71, 72])  # 4 times 18 outputs: from there on a product
+def test_the_gradient_of_a_large_weight_is_written_where_it_lies(filters):
+    line = f"n1 c2+1+3+2>{filters} i5x6 k3x3 s2x1 p1x1 d1x1 g1 b1 float32 contiguous exact seed0"
+    table = load_table()
+    variant = table.variant("tile_concat")
+    trial = Trial(variant, table.implementation(variant, "native"), ConvCase.parse(line))
+    trial.agree(trial.gradients(), trial.true_gradients(), trial.gradient_bound())

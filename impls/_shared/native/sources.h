@@ -8,6 +8,8 @@
 #include <ATen/ops/matmul.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include <utility>
+
 #include "convolution.h"
 #include "eager.h"
 #include "terms.h"
@@ -99,6 +101,10 @@ inline Tensor computed(const SourceCall& call) {
   return y;
 }
 
+// Filters per output from which on the weight's gradient is that many times larger than what it is
+// made of.
+constexpr int64_t kFewOutputs = 4;
+
 // Of which arguments a gradient is asked for.
 struct Asked {
   std::vector<bool> x, weight;
@@ -168,25 +174,25 @@ inline SourceGradients gradients_of(const SourceCall& call, const Tensor& dy, co
   const auto out_size = dy.sizes().slice(2);
   const auto size = lifted(out_size);
   const auto of_weight = [&](size_t i) { return asked.weight[call.tiled() ? 0 : i]; };
-  const auto image =
-      convolve_backward(dy, call.x[0], call.image_weight(), call.image, asked.x[0], of_weight(0),
-                        false, asked.x[0] ? call.image.backward_by_onednn
-                                          : call.image.forward_by_onednn);
+  // Few outputs beside many filters: the image, too, is multiplied, into the weight's part of it.
+  const bool multiplied = call.tiled() && of_weight(0) &&
+                          kFewOutputs * dy.size(0) * size[0] * size[1] * size[2] <= dy.size(1);
+  auto image = convolve_backward(
+      dy, call.x[0], call.image_weight(), call.image, asked.x[0], of_weight(0) && !multiplied,
+      false, asked.x[0] ? call.image.backward_by_onednn : call.image.forward_by_onednn);
   found.x[0] = image.x;
-  if (of_weight(0)) {
-    found.weight[0] = image.weight;
-    if (call.tiled()) {
-      found.weight[0] = at::empty(call.weight[0].sizes(), dy.options());
-      found.weight[0].narrow(1, 0, call.x[0].size(1)).copy_(image.weight);
-    }
-  }
+  if (of_weight(0))
+    found.weight[0] =
+        call.tiled() ? at::empty(call.weight[0].sizes(), dy.options()) : std::move(image.weight);
+  if (image.weight.defined())
+    found.weight[0].narrow(1, 0, call.x[0].size(1)).copy_(std::exchange(image.weight, Tensor()));
   if (asked.bias) found.bias = at::empty({dy.size(1)}, dy.options());
   AT_DISPATCH_FLOATING_TYPES(dy.scalar_type(), "sources", [&] {
     variable_list terms;
     std::vector<SourceShape> shapes;
     std::vector<size_t> places;
     Terms<scalar_t> beside(size);
-    for (size_t i = 1; i < count; ++i) {
+    for (size_t i = multiplied ? 0 : 1; i < count; ++i) {
       if (!asked.x[i] && !of_weight(i)) continue;
       shapes.push_back(call.shape_of(i, out_size));
       terms.push_back(at::zeros({dy.size(1), shapes.back().columns()}, dy.options()));
@@ -200,7 +206,7 @@ inline SourceGradients gradients_of(const SourceCall& call, const Tensor& dy, co
     for (size_t k = 0; k < places.size(); ++k) {
       const size_t i = places[k];
       const SourceShape& s = shapes[k];
-      if (asked.x[i]) {
+      if (i > 0 && asked.x[i]) {
         const Tensor filters = filters_of(call.weight_of(i), call.first_channel(i), s);
         const Tensor columns = multiply_by_filters<scalar_t>(filters, terms[k], s.used());
         found.x[i] = source_gradient<scalar_t>(columns, call.x[i].sizes(), s);
