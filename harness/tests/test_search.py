@@ -110,6 +110,20 @@ def test_every_dtype_and_rank_is_searched_or_says_why_not():
     assert set(finding.gaps.values()) == {"outside the law's domain: where sums are not rounded"}
 
 
+def test_a_case_that_is_declined_explains_the_dtype_it_was_moved_to_as_well():
+    def halves(case):
+        return replace(case, dtype="float16") if case.seed % 2 else case
+
+    law = replace(AGREES, within=halves, domain="float16 where the seed is odd")
+    picky = replace(
+        PLAIN.reference,
+        unsupported=lambda case: "no float16" if case.dtype == "float16" else None,
+    )
+    finding = search(law, PLAIN, picky, Profile(cases=24, dtypes=("float32",)))
+    assert set(finding.counts) == {f"float32 {rank}d" for rank in (1, 2, 3)}
+    assert {finding.gaps[f"float16 {rank}d"] for rank in (1, 2, 3)} == {"no float16"}
+
+
 def test_one_that_is_slow_to_call_gets_its_share_and_the_rest_is_explained():
     slow = replace(PLAIN.reference, share=0.05)
     seen = set()
