@@ -15,6 +15,7 @@ from harness import ceilings, clock, estimate, rounds
 from harness.budget import Budget, group_s
 from harness.case import ConvCase
 from harness.comparison import compare
+from harness.effort import COSTLY
 from harness.evidence import EVIDENCE, load_evidence
 from harness.isolation import End, Job
 from harness.judge import BAD, Court, Unit, judge, pairs
@@ -24,7 +25,6 @@ from harness.proof import Common, Proof, Question
 from harness.proving import plugins_of, pool, prove
 from harness.results import FAILED, SAMPLED, Status
 from harness.sampling import Ending, Group, Setting
-from harness.search import COSTLY
 from harness.table import every_form
 
 __all__ = ["Benchmark", "describe_run"]

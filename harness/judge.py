@@ -14,10 +14,11 @@ import torch
 from harness import flight
 from harness.case import ConvCase
 from harness.corpus import load_corpus
+from harness.effort import PROFILES
 from harness.isolation import End, Job, Pool
 from harness.law import Law
 from harness.results import Outcome, Verdict
-from harness.search import PROFILES, Finding, search
+from harness.search import Finding, search
 from harness.table import Table, every_form, load_table
 from harness.variant import Implementation, Kind, Need, Variant
 

@@ -15,12 +15,13 @@ from typing import Any
 import torch
 
 from harness import clock
+from harness.effort import COSTLY, Profile
 from harness.evidence import EVIDENCE, Evidence, Made
 from harness.isolation import End, Job, Pool
 from harness.law import Law
 from harness.mutant import Mutant
 from harness.results import Outcome
-from harness.search import COSTLY, Profile, search
+from harness.search import search
 from harness.table import Table, load_table
 
 ROOT = Path(__file__).parents[1]

@@ -16,9 +16,10 @@ from pathlib import Path
 
 import torch
 
+from harness.effort import PROFILES
 from harness.judge import pairs
 from harness.results import Outcome, ResultsError, Verdict
-from harness.search import PROFILES, search
+from harness.search import search
 from harness.table import Table
 from harness.terminal import write_lines
 

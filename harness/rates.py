@@ -13,10 +13,11 @@ from pathlib import Path
 import torch
 
 from harness import clock
+from harness.effort import COSTLY, Profile
 from harness.evidence import EVIDENCE, Evidence, Made
 from harness.judge import meets
 from harness.law import Law
-from harness.search import COSTLY, Profile, search
+from harness.search import search
 from harness.table import Table, every_form
 from harness.variant import Need, Variant
 

@@ -24,6 +24,7 @@ from harness.call import Declined
 from harness.case import DTYPES, ConvCase
 from harness.check import Refuted, Trial
 from harness.counterexample import certificate, script
+from harness.effort import COSTLY, Profile
 from harness.law import Law
 from harness.neighbours import beside, descend
 from harness.results import Outcome
@@ -38,8 +39,6 @@ ENOUGH = 20
 ENOUGH_OF_A_DTYPE = 12
 # A law whose domain is small sees a case drawn again and again: how many draws each case is worth.
 PATIENCE = 12
-# A law that wants fewer cases than this share costs seconds a case: compiling, exporting.
-COSTLY = 0.1
 EVERY_CASE = "every case"
 FOUND = ("found now: it is not in the corpus", "found before: it is in the corpus")
 
@@ -68,41 +67,6 @@ class Finding:
     certificate: tuple[str, ...] = ()
     tightness: Mapping[str, float] = field(default_factory=dict)
     vacuous: Mapping[str, int] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Profile:
-    """How hard to search.
-
-    Args:
-        cases: Cases per law and implementation, before a law's own share, over all dtypes and
-            ranks; each of these gets as many as any other.
-        seed: Of the draws; the same seed draws the same cases for every implementation, so that
-            they share the oracle's results. None = whoever runs it takes a new one.
-        dtypes: The dtypes drawn.
-        values: How often a drawn geometry is filled, each time by another seed.
-        shrink: Whether a counterexample is made smaller; without, only that there is one counts.
-        thorough: Whether costly laws, too, are judged, and every law in every dtype and rank.
-        evenly: Whether every law but costly ones gets as many cases as any other, whatever its
-            own share.
-    """
-
-    cases: int
-    seed: int | None = 0
-    dtypes: tuple[str, ...] = ("float32", "float64", "bfloat16", "float16")
-    values: int = 1
-    shrink: bool = True
-    thorough: bool = True
-    evenly: bool = False
-
-
-PROFILES = {
-    "quick": Profile(cases=12, dtypes=("float32", "float64")),
-    "dev": Profile(cases=12, seed=None, thorough=False),
-    "ci": Profile(cases=60),
-    "soak": Profile(cases=252, seed=None, values=4, evenly=True),
-    "deep": Profile(cases=400, seed=None, values=16),
-}
 
 
 def search(

@@ -12,12 +12,12 @@ from pathlib import Path
 
 from harness import clock
 from harness.benchmark import describe_run
+from harness.effort import COSTLY
 from harness.evidence import EVIDENCE, Evidence, Made
 from harness.judge import Court, Unit, judge, pairs
 from harness.law import natural_order
 from harness.machine import Code, choose_device, describe_code
 from harness.results import LoadedRun, Outcome, Recorder, ResultsError, Verdict, load_run
-from harness.search import COSTLY
 from harness.table import Table
 
 ROOT = Path(__file__).parents[1]

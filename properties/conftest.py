@@ -19,6 +19,7 @@ import torch
 from harness import flight, ratchet
 from harness.benchmark import describe_run
 from harness.corpus import load_corpus
+from harness.effort import COSTLY, PROFILES
 from harness.judge import as_verdict, lost, pairs
 from harness.known import load_known
 from harness.law import Law
@@ -26,7 +27,6 @@ from harness.machine import choose_device
 from harness.matrix import render_coverage, render_matrix
 from harness.mutant import Mutant
 from harness.results import Outcome, Recorder, ResultsError, Verdict
-from harness.search import COSTLY, PROFILES
 from harness.table import Table, UnknownName, load_table
 from harness.variant import Implementation, Variant
 

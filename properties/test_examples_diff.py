@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from harness.api import CaseError, ConvCase
+from harness.effort import Profile
 from harness.law import Law
 from harness.results import Outcome
-from harness.search import Profile, search
+from harness.search import search
 from harness.table import load_table
 from harness.variant import Trait
 from properties.laws.polynomials import low_degrees, polynomials_are_continued

@@ -14,8 +14,9 @@ from torch.nn.utils import parametrize, prune
 from torch.utils.flop_counter import FlopCounterMode
 
 from harness.case import CaseError
+from harness.effort import Profile
 from harness.results import Outcome
-from harness.search import Profile, search
+from harness.search import search
 from harness.table import load_table
 from properties.laws.geometry import MIRRORS
 

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from harness.case import CaseError
+from harness.effort import Profile
 from harness.results import Outcome
-from harness.search import Profile, search
+from harness.search import search
 from harness.table import load_table
 from properties.laws.centres import FINITE_DIFFERENCES
 from properties.laws.coverage import MASK_IS_MAX_POOLED, pooled

@@ -8,9 +8,10 @@ import torch
 from torch import nn
 
 from harness.case import CaseError, ConvCase
+from harness.effort import Profile
 from harness.law import Law
 from harness.results import Outcome
-from harness.search import Profile, search
+from harness.search import search
 from harness.table import load_table
 from harness.tensors import make_tensors
 from properties.laws.tiling import UNPADDED_SUMS_ARE_TILES

@@ -5,9 +5,9 @@ from collections import Counter
 
 import pytest
 
+from harness.effort import COSTLY
 from harness.evidence import EVIDENCE, load_evidence
 from harness.kills import AGREEMENT, kill, load_mutants
-from harness.search import COSTLY
 from harness.table import load_table
 
 pytestmark = pytest.mark.thorough

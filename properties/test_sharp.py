@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import pytest
 
+from harness.effort import Profile
 from harness.results import Outcome
-from harness.search import Profile, search
+from harness.search import search
 from harness.table import load_table, with_oracle
 
 pytestmark = pytest.mark.thorough

@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from harness.case import ConvCase
+from harness.effort import Profile
 from harness.judge import as_verdict
 from harness.mutant import Mutant
 from harness.neighbours import descend
 from harness.results import Recorder
-from harness.search import Profile, search
+from harness.search import search
 from harness.table import load_table
 
 ROOT = Path(__file__).parents[2]

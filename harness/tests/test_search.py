@@ -10,10 +10,11 @@ import torch
 
 from harness.case import ConvCase
 from harness.check import Refuted, Trial
+from harness.effort import Profile
 from harness.law import Law
 from harness.mutant import Mutant
 from harness.results import Outcome
-from harness.search import Profile, replay, search
+from harness.search import replay, search
 from harness.table import load_table
 from harness.tolerance import Bound, gamma
 

@@ -10,8 +10,9 @@ from torch import nn
 
 from harness.__main__ import main
 from harness.case import ConvCase
+from harness.effort import Profile
 from harness.layers import from_layer
-from harness.search import Profile, replay, search
+from harness.search import replay, search
 from harness.selection import declines
 from harness.table import load_table
 from impls.partial import PartialConv2d

@@ -18,12 +18,13 @@ from harness.benchmark import describe_run
 from harness.case import ConvCase
 from harness.check import Refuted, Trial
 from harness.comparison import Comparison, GeometricMean, compare, median_ns, peak_bytes, summarize
+from harness.effort import Profile
 from harness.law import Law
 from harness.machine import describe_flags
 from harness.plan import Selection, make_plan
 from harness.proof import Common, Question, answer_session
 from harness.results import Measurement, Outcome, Recorder, Status, load_run
-from harness.search import Profile, search
+from harness.search import search
 from harness.table import load_table
 from harness.tolerance import Bound
 

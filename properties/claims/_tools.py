@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from harness.effort import Profile
 from harness.meter import Count, Meter
 from harness.results import Outcome
-from harness.search import Finding, Profile, search
+from harness.search import Finding, search
 from harness.table import Table, load_table, with_oracle
 
 MASKED_TORCH = "000 masked_torch"
