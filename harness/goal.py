@@ -84,11 +84,23 @@ class Goal:
         return self.limits[direction] * math.exp(statistics.fmean(shares))
 
 
+class Layer(NamedTuple):
+    """What one case of a goal came to: the ratio and its interval, as in `Result`."""
+
+    name: str
+    ratio: float | None
+    low: float | None
+    high: float | None
+    called: float | None = None
+    floor: float | None = None
+
+
 class Result(NamedTuple):
     """What one goal came to in one direction; no ratio where a contender is not proved.
 
     `called` is the ratio of the functional form, `placebo` how far the rival is from itself at most,
-    `floor` and `floor_low` the ratio of the floor and where its interval begins.
+    `floor` and `floor_low` the ratio of the floor and where its interval begins, `layers` what the
+    cases came to one by one.
     """
 
     goal: Goal
@@ -104,6 +116,7 @@ class Result(NamedTuple):
     floor: float | None = None
     floor_low: float | None = None
     reason: str = ""
+    layers: tuple[Layer, ...] = ()
 
     @property
     def is_barred(self) -> bool:
@@ -274,14 +287,28 @@ def _of_time(goal: Goal, direction: str, rows: Sequence[Comparison]) -> Result:
     if ratio is None or low is None or high is None:
         low, high = 0.0, math.inf
     limit = goal.limit(direction)
-    words = f"{slowest.case.split(' ')[2]} {slowest.ratio or math.nan:.2f}"
+    words = f"{_name_of(slowest)} {slowest.ratio or math.nan:.2f}"
     null = [abs((row.ratio or 1.0) - 1) for row in rows if row.placebo]
     # the clock of a device leaves out what a call does before it is enqueued
-    called = means[CALLED].ratio if slowest.device == "cpu" else None
+    on_cpu = slowest.device == "cpu"
+    called = means[CALLED].ratio if on_cpu else None
+    beside = {(row.implementation, row.case): row.ratio for row in rows if not row.placebo}
+    layers = tuple(
+        Layer(
+            _name_of(row), row.ratio, row.ratio_low, row.ratio_high,
+            beside[CALLED, row.case] if on_cpu else None, beside.get((FLOOR, row.case)),
+        )
+        for row in bare
+    )  # fmt: skip
     return Result(
         goal, direction, limit, ratio, low, high, _reach(low, high, limit), words,
-        called, max(null, default=None), *_of_floor(goal, slowest.case, rows, means),
+        called, max(null, default=None), *_of_floor(goal, slowest.case, rows, means), layers=layers,
     )  # fmt: skip
+
+
+def _name_of(row: Comparison) -> str:
+    """Return the name of a case, of which a contest's are `number direction name`."""
+    return row.case.split(" ")[2]
 
 
 def _low_end(row: Comparison, rows: int) -> float:
@@ -319,9 +346,10 @@ def _of_memory(goal: Goal, found: Mapping[str, Tried]) -> Result:
         for part in (ratios, floors)
     )
     words = f"{slowest} {ratios[slowest]:.2f}"
+    layers = tuple(Layer(name, one, one, one, floor=floors[name]) for name, one in ratios.items())
     return Result(
         goal, MEMORY, limit, ratio, ratio, ratio, _reach(ratio, ratio, limit), words,
-        floor=floor, floor_low=floor,
+        floor=floor, floor_low=floor, layers=layers,
     )  # fmt: skip
 
 

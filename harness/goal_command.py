@@ -7,19 +7,24 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+from harness.case import ConvCase
 from harness.clock import utc_now
 from harness.contest import Rules
 from harness.evidence import EVIDENCE, Evidence, Made
 from harness.goal import Goal, Reach, Result, judge_goals, load_goals
 from harness.machine import choose_device
 from harness.results import ResultsError
-from harness.table import Table, UnknownName
+from harness.selection import fastest
+from harness.table import Table, UnknownName, load_table
 from harness.terminal import write_lines
 
 ROOT = Path(__file__).parent.parent
 COLUMNS = (
     "operation", "direction", "limit", "ratio", "from", "to", "verdict", "slowest case", "as called",
     "floor", "floor from", "placebo",
+)  # fmt: skip
+LAYER_COLUMNS = (
+    "operation", "direction", "layer", "implementation", "ratio", "from", "to", "as called", "floor",
 )  # fmt: skip
 
 
@@ -51,8 +56,9 @@ def run(options: argparse.Namespace, table: Table) -> int:
             "goals" if (device, rules.threads) == ("cpu", 1) else f"goals_{device}_{rules.threads}"
         )
         command = f"python3 -m harness goals {rules.words} --device {device} --write"
-        evidence = as_evidence(name, results, rules, Made.here(command, started, ROOT))
-        write_lines([f"kept in {evidence.save(EVIDENCE)}"])
+        made = Made.here(command, started, ROOT)
+        tables = (as_evidence(name, results, rules, made), by_layer(name, results, made, device))
+        write_lines([f"kept in {each.save(EVIDENCE)}" for each in tables])
     return int(counts[Reach.MISSED] + counts[Reach.UNPROVED] > 0)
 
 
@@ -109,6 +115,34 @@ def as_evidence(name: str, results: Sequence[Result], rules: Rules, made: Made) 
                 "" if r.placebo is None else f"{r.placebo:.1%}",
             )
             for r in results
+        ),
+    )  # fmt: skip
+
+
+def by_layer(name: str, results: Sequence[Result], made: Made, device: str) -> Evidence:
+    """Return what the layers of `results` came to one by one."""
+    table = load_table()
+
+    def chosen(goal: Goal, layer: str) -> str:
+        case = ConvCase.parse(goal.cases[layer])
+        return fastest(table.variant(goal.variant), case, device).name
+
+    return Evidence(
+        name=f"{name}_layers",
+        title="What the operations cost, layer by layer",
+        about=(
+            f"The layers behind the means of {name}, with the implementation that the table takes: "
+            "ratios and 95 % intervals as there, each of its layer alone."
+        ),
+        made=made,
+        columns=LAYER_COLUMNS,
+        rows=tuple(
+            (
+                r.goal.operation, r.direction, one.name, chosen(r.goal, one.name),
+                *map(_shown, (one.ratio, one.low, one.high, one.called, one.floor)),
+            )
+            for r in results
+            for one in r.layers
         ),
     )  # fmt: skip
 

@@ -81,6 +81,21 @@ def test_a_floor_is_of_all_cases_or_of_the_one_that_decides(every, expected):
     assert ("above the limit" in goal_command.line_of(result)) is result.is_barred
 
 
+def test_every_layer_is_kept_with_what_runs_it():
+    result = goal._of_time(_goal(), "forward", _rows({"small": 1.3, "smaller": 1.2}))
+    memory = goal._of_memory(_goal(), {"small": Tried("", 100, 80, 40)})
+    table = goal_command.by_layer("goals", [result, memory], MADE, "cpu")
+    assert table.name == "goals_layers"
+    assert table.column("layer") == ("small", "smaller", "small")
+    assert table.column("direction") == ("forward", "forward", "memory")
+    assert set(table.column("implementation")) == {"library"}
+    assert table.column("ratio") == pytest.approx((1.3, 1.2, 1.25), rel=1e-3)
+    assert table.column("as called")[2] == ""
+    assert table.column("floor")[2] == 0.5
+    for low, ratio, high in zip(*map(table.column, ("from", "ratio", "to")), strict=True):
+        assert low <= ratio <= high
+
+
 def test_of_many_cases_at_the_limit_none_is_missed_by_its_chance():
     (row, *_) = _rows({"small": 1.1})
     row = replace(row, process_ratios=tuple(math.exp(log) for log in (0.09, 0.10, 0.11)))
