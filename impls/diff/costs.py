@@ -25,4 +25,4 @@ def of_native(case: ConvCase, tensors: Mapping[str, Value]) -> Cost:
     alike = alike and case.option("keep_img_grad_at_invalid", "True") == "True"
     if not alike or case.taps == 1 or not native.takes(*given):
         return of_extended_once(case, tensors)
-    return Cost(flops=2 * case.macs, saved_bytes=None if native.copies(*given) else 0)
+    return Cost(flops=native.flops(case), saved_bytes=None if native.copies(*given) else 0)

@@ -41,7 +41,7 @@ def gathered_taps(
 
 def may_pay(case: ConvCase) -> bool:
     """Return whether products can cost less than a cover, as far as sizes tell."""
-    return case.groups == 1 and case.taps > 1
+    return case.groups in {1, case.c_in} and case.taps > 1
 
 
 def _kept(kernel_mask: Tensor, weight: Tensor) -> list[int] | None:

@@ -40,6 +40,7 @@ def of_native(case: ConvCase, tensors: Mapping[str, Value]) -> Cost:
         return of_sampled_centres(case, tensors)
     mixed = prod(case.out_size) if case.c_in // case.groups > FEW_MIXED else 0
     cost = _with_mask(case, tensors, positions=mixed, shared=0, kept=0)
+    cost = replace(cost, flops=cost.flops if native.flops(case) else None)
     return replace(cost, saved_bytes=None) if native.copies(x, weight, bias, mask) else cost
 
 

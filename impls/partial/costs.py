@@ -63,7 +63,7 @@ def of_native(case: ConvCase, tensors: Mapping[str, Value]) -> Cost:
     shares = batch * (case.groups if channels > 1 else 1) * prod(case.out_size)
     kept = shares * item_size(case) * (1 + case.bias) + saved_by_product(case, mask)
     copied = native.copies(x, weight, bias, mask)
-    return Cost(flops=2 * case.macs, saved_bytes=None if copied else kept)
+    return Cost(flops=native.flops(case), saved_bytes=None if copied else kept)
 
 
 def _is_whole(case: ConvCase, tensors: Mapping[str, Value]) -> bool:

@@ -107,3 +107,30 @@ def test_the_gradient_of_a_large_weight_is_written_where_it_lies(filters):
     variant = table.variant("tile_concat")
     trial = Trial(variant, table.implementation(variant, "native"), ConvCase.parse(line))
     trial.agree(trial.gradients(), trial.true_gradients(), trial.gradient_bound())
+
+
+PLANES = {
+    "a row of whole registers": "n2 c3>3 i5x16 k3x3 s1x1 p1x1 d1x1 g3",
+    "less than a register": "n2 c3>3 i4x3 k3x3 s1x1 p1x1 d1x1 g3",
+    "strides": "n1 c2>2 i9x23 k3x4 s2x3 p1x2 d1x1 g2",
+    "gaps, a stride that divides none": "n1 c2>2 i11x17 k2x3 s3x2 p0x3 d3x3 g2",
+    "a ring wider than windows reach back": "n1 c2>2 i3x9 k2x2 s1x1 p3x3 d1x1 g2",
+    "several filters of a channel": "n2 c2>6 i5x11 k3x3 s1x1 p1x1 d1x1 g2",
+    "one axis": "n2 c4>4 i37 k5 s1 p2 d2 g4",
+    "three axes": "n1 c2>2 i3x4x9 k2x3x2 s1x2x1 p1x0x1 d1x1x2 g2",
+}
+
+
+@built
+@pytest.mark.parametrize("line", PLANES.values(), ids=PLANES)
+@pytest.mark.parametrize(
+    "name", ["masked mask=bernoulli:0.5", "partial mask=bernoulli:0.5", "kernel_masked kernel_mask=checkerboard"]
+)  # fmt: skip
+def test_depthwise_convolutions_are_the_definition(name, line):
+    table = load_table()
+    name, _, option = name.partition(" ")
+    variant = table.variant(name)
+    case = ConvCase.parse(f"{line} b1 float64 contiguous real seed0 {option}")
+    trial = Trial(variant, table.implementation(variant, "native"), case)
+    trial.agree(trial(), trial.truth(), trial.bound())
+    trial.agree(trial.gradients(), trial.true_gradients(), trial.gradient_bound())

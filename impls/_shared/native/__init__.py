@@ -64,6 +64,11 @@ def takes_zero_padded(
     return (padding_mode == "zeros" or not any(padding)) and takes(*tensors)
 
 
+def flops(case: ConvCase) -> int | None:
+    """Return those of the convolution that is counted: a depthwise one is no call of the library."""
+    return None if case.groups > 1 and case.groups == case.c_in else 2 * case.macs
+
+
 def copies(*tensors: Tensor | None) -> bool:
     """Return whether the operations copy one of `tensors` first."""
     return not all(t is None or t.is_contiguous() for t in tensors)

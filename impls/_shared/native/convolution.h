@@ -1,4 +1,5 @@
-// The library's convolution, forward and backward; impls/_shared/onednn.py says when by oneDNN.
+// The library's convolution, forward and backward; impls/_shared/onednn.py says when by oneDNN. A
+// depthwise one is computed here.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -9,6 +10,9 @@
 #include <optional>
 #include <tuple>
 #include <vector>
+
+#include "depthwise.h"
+#include "eager.h"
 
 namespace convharness {
 
@@ -43,8 +47,19 @@ struct Geometry {
 
 constexpr int64_t kFewChannels = 4;  // fewer, and oneDNN gives the gradient of the signal later
 
+// The planes of a depthwise convolution; none of another, or where the library refuses.
+inline std::optional<Plane> planes_of(const Tensor& x, const Tensor& weight, const Geometry& g,
+                                      const std::vector<int64_t>& kept = {}) {
+  if (g.groups == 1 || x.size(1) != g.groups || weight.size(1) != 1) return std::nullopt;
+  const Plane plane(x.sizes().slice(2), weight.sizes().slice(2), g.stride, g.padding, g.dilation,
+                    kept);
+  return plane.is_valid ? std::optional(plane) : std::nullopt;
+}
+
 inline Tensor convolve(const Tensor& x, const Tensor& weight, const std::optional<Tensor>& bias,
                        const Geometry& g) {
+  if (const auto plane = planes_of(x, weight, g))
+    return depthwise(x.contiguous(), weight.contiguous(), bias, *plane);
   if (g.forward_by_onednn)
     return at::mkldnn_convolution(x, weight, bias, g.padding, g.stride, g.dilation, g.groups);
   if (!bias || !g.bias_apart)
@@ -69,6 +84,12 @@ struct Gradients {
 inline Gradients convolve_backward(Tensor dy, Tensor x, const Tensor& weight, const Geometry& g,
                                    bool of_x, bool of_weight, bool of_bias, bool by_onednn) {
   if (!of_x && !of_weight && !of_bias) return {};
+  if (!is_recorded(dy))
+    if (const auto plane = planes_of(x, weight, g)) {
+      const auto [dx, dw] = depthwise_gradients(dy.contiguous(), x.contiguous(),
+                                                weight.contiguous(), *plane, of_x, of_weight);
+      return {dx, dw, of_bias ? sum_of_all_but_filters(dy) : Tensor()};
+    }
   if (by_onednn) {  // tensors of oneDNN's own type are its own to convolve
     dy = dy.to_mkldnn();
     x = x.to_mkldnn();

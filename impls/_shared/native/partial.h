@@ -5,6 +5,7 @@
 #include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/ones.h>
 #include <ATen/ops/where.h>
 #include <ATen/ops/zeros.h>
 #include <torch/csrc/autograd/custom_function.h>
@@ -78,13 +79,16 @@ struct Result {
   Tensor y, updated, scale;  // scale = win / coverage * m'
 };
 
+// Both of a coverage, which may be where the scale is to be.
 template <class T>
-void share(T* scale, T* updated, const std::vector<T>& coverage, T win) {
-  for (size_t i = 0; i < coverage.size(); ++i) {
-    const T c = coverage[i], ratio = win / std::max(c, T(1));
-    updated[i] = std::min(c, T(1));
-    scale[i] = c > T(0) ? ratio : T(0);
-  }
+void share(T* scale, T* updated, const T* coverage, int64_t count, T win) {
+  at::parallel_for(0, count, kGrain, [&](int64_t from, int64_t to) {
+    for (int64_t i = from; i < to; ++i) {
+      const T c = coverage[i], ratio = win / std::max(c, T(1));
+      updated[i] = std::min(c, T(1));
+      scale[i] = c > T(0) ? ratio : T(0);
+    }
+  });
 }
 
 inline Result compute(const Tensor& x, const Tensor& weight, const std::optional<Tensor>& bias,
@@ -96,22 +100,31 @@ inline Result compute(const Tensor& x, const Tensor& weight, const std::optional
   AT_DISPATCH_FLOATING_TYPES(x.scalar_type(), "partial", [&] {
     const auto* m = mask.const_data_ptr<scalar_t>();
     const int64_t planes = cover.mask_samples * cover.groups;
-    std::vector<scalar_t> count(cover.shared ? 0 : planes * cover.positions);
-    select_and_count(product.mutable_data_ptr<scalar_t>(), cover.shared ? nullptr : count.data(),
+    const bool counts = !cover.shared && cover.channels > 1;  // else the mask is its own count
+    std::vector<scalar_t> count(counts ? planes * cover.positions : 0);
+    select_and_count(product.mutable_data_ptr<scalar_t>(), counts ? count.data() : nullptr,
                      x.const_data_ptr<scalar_t>(), m, cover);
     Tensor y = result.y = convolve(product, weight, std::nullopt, g).contiguous();
     const auto out_size = y.sizes().slice(2);
+    const int64_t window = c10::multiply_integers(kernel) * (cover.shared ? 1 : cover.channels);
     std::vector<int64_t> shape{cover.mask_samples, cover.groups};
     shape.insert(shape.end(), out_size.begin(), out_size.end());
-    result.scale = at::empty(shape, x.options());
     result.updated = at::empty(shape, x.options());
-    auto* scale = result.scale.mutable_data_ptr<scalar_t>();
     auto* updated = result.updated.mutable_data_ptr<scalar_t>();
-    const int64_t taps = c10::multiply_integers(kernel);
-    const int64_t window = cover.shared ? taps : taps * cover.channels;
-    share(scale, updated,
-          box_sums(cover.shared ? m : count.data(), planes, size, kernel, g, out_size),
-          static_cast<scalar_t>(window));
+    const auto finish = [&](const scalar_t* coverage) {
+      share(result.scale.mutable_data_ptr<scalar_t>(), updated, coverage, result.updated.numel(),
+            static_cast<scalar_t>(window));
+    };
+    if (cover.groups > 1 && !counts) {
+      std::vector<int64_t> taps{cover.groups, 1};
+      taps.insert(taps.end(), kernel.begin(), kernel.end());
+      result.scale = convolve(mask, at::ones(taps, x.options()), std::nullopt, g);
+      finish(result.scale.const_data_ptr<scalar_t>());
+    } else {
+      result.scale = at::empty(shape, x.options());
+      finish(box_sums(counts ? count.data() : m, planes, size, kernel, g, out_size).data());
+    }
+    const auto* scale = result.scale.const_data_ptr<scalar_t>();
     auto* out = y.mutable_data_ptr<scalar_t>();
     const auto* offsets = bias ? bias->const_data_ptr<scalar_t>() : nullptr;
     const int64_t filters = y.size(1), places = result.scale.numel() / planes;

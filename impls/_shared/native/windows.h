@@ -48,6 +48,11 @@ struct WindowCall {
           f(RowBlock{sample, group, top, std::min(all, top + rows)});
   }
 
+  // The planes of a depthwise convolution over kept taps.
+  std::optional<Plane> planes() const {
+    return mask ? std::nullopt : planes_of(x, weight, g, kept);
+  }
+
   template <class T>
   WindowMask<T> mask_of() const {
     if (!mask) return {};
@@ -218,6 +223,7 @@ struct WindowProducts : torch::autograd::Function<WindowProducts> {
 };
 
 inline Tensor computed(const WindowCall& call) {
+  if (const auto planes = call.planes()) return depthwise(call.x, call.chosen(), call.bias, *planes);
   const Places p = call.places();
   std::vector<int64_t> shape{call.x.size(0), call.weight.size(0)};
   shape.insert(shape.end(), p.out.begin() + (5 - call.x.dim()), p.out.end());
@@ -260,6 +266,10 @@ inline variable_list WindowProducts::backward(AutogradContext* ctx, const variab
       if (of_x) found.x = all.front();
       if (of_weight) found.weight = all.back();
     }
+  } else if (const auto planes = call.planes()) {
+    const auto [dx, dw] = depthwise_gradients(dy.contiguous(), call.x, call.chosen(), *planes, of_x,
+                                              of_weight);
+    found = {dx, of_weight ? call.spread(dw) : dw, Tensor()};
   } else {
     dy = dy.contiguous();
     AT_DISPATCH_FLOATING_TYPES(dy.scalar_type(), "windows", [&] {
