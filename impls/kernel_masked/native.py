@@ -21,8 +21,8 @@ def gathered_taps(
     """Return `sum over kept u of w[..., u] @ (x*m)[window(u)]` + bias term.
 
     What the kept taps of a block of outputs read stands side by side in a core's own cache and is
-    multiplied by the kept part of the weight. Masks that differ between filters or channels, hold
-    fractions or keep no tap are left to covers.
+    multiplied by the kept part of the weight; depthwise, a plane stands there and is convolved. Masks
+    that differ between filters or channels, hold fractions or keep no tap are left to covers.
     """
     kept = None
     if bias_where == "all" and kernel_mask is not None and native.takes(x, weight, bias):

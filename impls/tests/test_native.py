@@ -9,6 +9,7 @@ from harness.__main__ import main
 from harness.api import BuildError, ConvCase
 from harness.check import Trial
 from harness.table import load_table
+from harness.tensors import make_tensors
 from impls import partial
 from impls._shared import native
 
@@ -134,3 +135,28 @@ def test_depthwise_convolutions_are_the_definition(name, line):
     trial = Trial(variant, table.implementation(variant, "native"), case)
     trial.agree(trial(), trial.truth(), trial.bound())
     trial.agree(trial.gradients(), trial.true_gradients(), trial.gradient_bound())
+
+
+@built
+@pytest.mark.parametrize(
+    ("name", "option"),
+    [
+        ("boundary", "method=explicit"), ("boundary", "method=diff"), ("diff", ""),
+        ("kernel_masked", "p1x1 kernel_mask=cross"), ("masked", "p1x1 mask=bernoulli:0.5"),
+        ("partial", "p1x1 mask=bernoulli:0.5"),
+    ],
+)  # fmt: skip
+def test_gradients_of_depthwise_convolutions_have_gradients(name, option):
+    variant = load_table().variant(name)
+    case = ConvCase.parse(f"n1 c2>2 i5x5 k3x3 {option} g2 b1 float64 contiguous real seed1")
+    given = make_tensors(variant, case, "cpu")
+    moved = {key: given[key].requires_grad_() for key in ("x", "weight", "bias")}
+    call = load_table().implementation(variant, "native").load()
+
+    def output(*tensors):
+        found = call(
+            **{**given, **dict(zip(moved, tensors, strict=True))}, **variant.call_keywords(case)
+        )
+        return found if isinstance(found, torch.Tensor) else found[0]
+
+    assert torch.autograd.gradgradcheck(output, tuple(moved.values()))

@@ -58,8 +58,9 @@ inline std::optional<Plane> planes_of(const Tensor& x, const Tensor& weight, con
 
 inline Tensor convolve(const Tensor& x, const Tensor& weight, const std::optional<Tensor>& bias,
                        const Geometry& g) {
-  if (const auto plane = planes_of(x, weight, g))
-    return depthwise(x.contiguous(), weight.contiguous(), bias, *plane);
+  if (!needs_gradient({x, weight}))  // only the library's is recorded
+    if (const auto plane = planes_of(x, weight, g))
+      return depthwise(x.contiguous(), weight.contiguous(), bias, *plane);
   if (g.forward_by_onednn)
     return at::mkldnn_convolution(x, weight, bias, g.padding, g.stride, g.dilation, g.groups);
   if (!bias || !g.bias_apart)
