@@ -83,7 +83,7 @@ def test_a_floor_is_of_all_cases_or_of_the_one_that_decides(every, expected):
 
 def test_every_layer_is_kept_with_what_runs_it():
     result = goal._of_time(_goal(), "forward", _rows({"small": 1.3, "smaller": 1.2}))
-    memory = goal._of_memory(_goal(), {"small": Tried("", 100, 80, 40)})
+    memory = goal._of_memory(_goal(limits={"memory": 1.0}), {"small": Tried("", 100, 80, 40)})
     table = goal_command.by_layer("goals", [result, memory], MADE, "cpu")
     assert table.name == "goals_layers"
     assert table.column("layer") == ("small", "smaller", "small")

@@ -98,7 +98,8 @@ void multiply_piece(T* y, const Piece& piece, const BorderSizes& s, const T* x, 
     for (const int64_t tap : kept) steps.push_back(c * s.taps + tap);
   std::vector<T> columns(rows * padded), product(s.own * padded);
   for (int64_t group = 0; group < s.groups; ++group) {
-    each_read(piece, s, group, 0, s.channels, [&](int64_t column, int64_t c, int64_t tap, int64_t pixel) {
+    each_read(piece, s, group, 0, s.channels, [&](int64_t column, int64_t c, int64_t tap,
+                                                  int64_t pixel) {
       columns[(c * some + place[tap]) * padded + column] = x[pixel];
     });
     const T* filters = stack + s.kernel(piece.box, group);
@@ -159,7 +160,9 @@ void add_border(const BorderCall& call, Tensor& y) {
       const int64_t n = i / filters, filter = i % filters;
       T* plane = out + i * s.places;
       for (const Piece& piece : s.pieces)
-        s.border.outputs(piece.box, [&](int64_t, int64_t at) { plane[at] = bias ? bias[filter] : T(0); });
+        s.border.outputs(piece.box, [&](int64_t, int64_t at) {
+          plane[at] = bias ? bias[filter] : T(0);
+        });
       each_line<T>(s, filter, [&](const Read& read, int64_t entry, int64_t channel) {
         const T* given = x + (n * call.x.size(1) + channel) * s.pixels + read.pixel;
         const T factor = stack[entry];
@@ -206,7 +209,8 @@ void piece_gradients(std::vector<T>& to_pixels, T* dstack, const Piece& piece, c
       }
     const int64_t kernel = s.kernel(piece.box, group);
     if (dstack) {
-      each_read(piece, s, group, 0, s.channels, [&](int64_t column, int64_t c, int64_t tap, int64_t pixel) {
+      each_read(piece, s, group, 0, s.channels, [&](int64_t column, int64_t c, int64_t tap,
+                                                  int64_t pixel) {
         windows[column * s.inner + c * s.taps + tap] = x[pixel];
       });
       multiply_either(dstack + kernel, s.inner, part.data(), used, 1, windows.data(), s.inner,

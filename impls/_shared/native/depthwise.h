@@ -1,4 +1,4 @@
-// Depthwise convolution, plane by plane in the nearest caches: every channel c has filters of its own,
+// Depthwise convolution, plane by plane in the nearest caches: every channel c has its own filters,
 // y[n, f, q] = sum_u w[f, u] x[n, c, q * s - p + u * d] + b[f].
 #pragma once
 
@@ -19,10 +19,10 @@
 
 namespace convharness {
 
-// A channel beside its output, and its copy with the ring of zeros that windows read. Along the last
-// axis the copy holds one phase of the stride after the other, so that neighbouring outputs read
-// neighbouring entries. Axes that lack stand in front. Of the taps, in raster order, those that are
-// `kept` count, or all.
+// A channel beside its output, and its copy with the ring of zeros that windows read. Along the
+// last axis the copy holds one phase of the stride after the other, so that neighbouring outputs
+// read neighbouring entries. Axes that lack stand in front. Of the taps, in raster order, those that
+// are `kept` count, or all.
 class Plane {
  public:
   Plane(at::IntArrayRef image, at::IntArrayRef kernel, at::IntArrayRef strides,
@@ -155,7 +155,7 @@ class Plane {
           for (int64_t i = 0; i < end(2); ++i) f(pixel + i, entry + padding[2] + i);
         } else {
           for (int64_t i = 0; i < end(2); ++i)
-            f(pixel + i, entry + (i + padding[2]) % stride[2] * line + (i + padding[2]) / stride[2]);
+            f(pixel + i, entry + at(0, 0, i + padding[2]));
         }
       }
   }

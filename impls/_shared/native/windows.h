@@ -223,7 +223,8 @@ struct WindowProducts : torch::autograd::Function<WindowProducts> {
 };
 
 inline Tensor computed(const WindowCall& call) {
-  if (const auto planes = call.planes()) return depthwise(call.x, call.chosen(), call.bias, *planes);
+  if (const auto planes = call.planes())
+    return depthwise(call.x, call.chosen(), call.bias, *planes);
   const Places p = call.places();
   std::vector<int64_t> shape{call.x.size(0), call.weight.size(0)};
   shape.insert(shape.end(), p.out.begin() + (5 - call.x.dim()), p.out.end());
