@@ -160,3 +160,25 @@ def test_gradients_of_depthwise_convolutions_have_gradients(name, option):
         return found if isinstance(found, torch.Tensor) else found[0]
 
     assert torch.autograd.gradgradcheck(output, tuple(moved.values()))
+
+
+@built
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"bias": torch.ones(1)}, "bias"), ({"bias": torch.ones(5)}, "bias"),
+        ({"weight": torch.ones(3, 1, 3, 3), "bias": torch.ones(3)}, "divisible"),
+        ({"padding": (-1, 1)}, "negative padding"), ({"stride": (1, 0)}, "stride"),
+        ({"dilation": (0, 1)}, "dilation"), ({"weight": torch.ones(2, 1, 9, 9)}, "Kernel size"),
+    ],
+)  # fmt: skip
+def test_depthwise_convolutions_refuse_what_the_library_refuses(changes, said):
+    call = load_table().implementation(load_table().variant("masked"), "native").load()
+    given = {
+        "x": torch.ones(1, 2, 6, 6), "weight": torch.ones(2, 1, 3, 3), "bias": torch.ones(2),
+        "mask": torch.ones(1, 2, 6, 6), "stride": (1, 1), "padding": (1, 1), "dilation": (1, 1),
+        "groups": 2,
+    }  # fmt: skip
+    call(**given)
+    with pytest.raises(RuntimeError, match=said):
+        call(**(given | changes))

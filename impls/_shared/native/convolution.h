@@ -7,6 +7,7 @@
 #include <ATen/ops/convolution_backward.h>
 #include <ATen/ops/mkldnn_convolution.h>
 
+#include <algorithm>
 #include <optional>
 #include <tuple>
 #include <vector>
@@ -47,10 +48,18 @@ struct Geometry {
 
 constexpr int64_t kFewChannels = 4;  // fewer, and oneDNN gives the gradient of the signal later
 
-// The planes of a depthwise convolution; none of another, or where the library refuses.
-inline std::optional<Plane> planes_of(const Tensor& x, const Tensor& weight, const Geometry& g,
+// The planes of a depthwise convolution; none of another, or where the library is to refuse.
+inline std::optional<Plane> planes_of(const Tensor& x, const Tensor& weight,
+                                      const std::optional<Tensor>& bias, const Geometry& g,
                                       const std::vector<int64_t>& kept = {}) {
-  if (g.groups == 1 || x.size(1) != g.groups || weight.size(1) != 1) return std::nullopt;
+  const auto least = [](const std::vector<int64_t>& values) {
+    return *std::min_element(values.begin(), values.end());
+  };
+  const bool fits = x.size(1) == g.groups && weight.size(1) == 1 && weight.dim() == x.dim() &&
+                    weight.size(0) % g.groups == 0 && least(g.stride) > 0 &&
+                    least(g.dilation) > 0 && least(g.padding) >= 0;
+  if (g.groups == 1 || !fits) return std::nullopt;
+  if (bias && (bias->dim() != 1 || bias->size(0) != weight.size(0))) return std::nullopt;
   const Plane plane(x.sizes().slice(2), weight.sizes().slice(2), g.stride, g.padding, g.dilation,
                     kept);
   return plane.is_valid ? std::optional(plane) : std::nullopt;
@@ -59,7 +68,7 @@ inline std::optional<Plane> planes_of(const Tensor& x, const Tensor& weight, con
 inline Tensor convolve(const Tensor& x, const Tensor& weight, const std::optional<Tensor>& bias,
                        const Geometry& g) {
   if (!needs_gradient({x, weight}))  // only the library's is recorded
-    if (const auto plane = planes_of(x, weight, g))
+    if (const auto plane = planes_of(x, weight, bias, g))
       return depthwise(x.contiguous(), weight.contiguous(), bias, *plane);
   if (g.forward_by_onednn)
     return at::mkldnn_convolution(x, weight, bias, g.padding, g.stride, g.dilation, g.groups);
@@ -86,7 +95,7 @@ inline Gradients convolve_backward(Tensor dy, Tensor x, const Tensor& weight, co
                                    bool of_x, bool of_weight, bool of_bias, bool by_onednn) {
   if (!of_x && !of_weight && !of_bias) return {};
   if (!is_recorded(dy))
-    if (const auto plane = planes_of(x, weight, g)) {
+    if (const auto plane = planes_of(x, weight, std::nullopt, g)) {
       const auto [dx, dw] = depthwise_gradients(dy.contiguous(), x.contiguous(),
                                                 weight.contiguous(), *plane, of_x, of_weight);
       return {dx, dw, of_bias ? sum_of_all_but_filters(dy) : Tensor()};

@@ -50,7 +50,7 @@ struct WindowCall {
 
   // The planes of a depthwise convolution over kept taps.
   std::optional<Plane> planes() const {
-    return mask ? std::nullopt : planes_of(x, weight, g, kept);
+    return mask ? std::nullopt : planes_of(x, weight, bias, g, kept);
   }
 
   template <class T>
